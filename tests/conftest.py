@@ -1,0 +1,20 @@
+"""Records of a few small synthetic images, made once for all tests that read some."""
+
+from pathlib import Path
+
+import pytest
+
+from unet_keras.records.writer import write_records
+from unet_keras.sources.synthetic import synthetic_references
+
+COUNTS = {"train": 4, "val": 2, "test": 2}
+SIZE = (160, 192)
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of records with border and distance maps; not to be written to."""
+    path = tmp_path_factory.mktemp("records")
+    references = synthetic_references(COUNTS, seed=0, size=SIZE)
+    write_records(references, path, maps=("border", "distance"), workers=1, shard_images=3)
+    return path

@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+
+from unet_keras.config import Config, differences, load, save
+from unet_keras.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_file_and_overrides_the_defaults_hold() -> None:
+    assert load() == Config()
+
+
+def test_overrides_come_after_the_file_and_the_file_after_the_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path, "seed: 3\npipeline: {crop: [64, 96], batch_size: 2}\n")
+    config = load(path, ["pipeline.batch_size=7"])
+    assert (config.seed, config.pipeline.crop, config.pipeline.batch_size) == (3, (64, 96), 7)
+    assert config.model == Config().model
+
+
+def test_scientific_notation_is_a_number_in_files_and_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {phases: [{learning_rate: 1e-4}, {epochs: 2}]}\n")
+    config = load(path, ["train.phases.1.learning_rate=2e-5"])
+    assert [phase.learning_rate for phase in config.train.phases] == [1e-4, 2e-5]
+    assert config.train.phases[1].epochs == 2
+
+
+def test_an_override_may_contain_an_equals_sign() -> None:
+    assert load(overrides=["source.images=a=b"]).source.images == "a=b"
+
+
+def test_saved_configs_load_to_equal_ones(tmp_path: Path) -> None:
+    config = load(
+        overrides=["train.phases=[{epochs: 2}, {epochs: 3}]", "loss.class_weights=[2, 1]"]
+    )
+    save(config, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_load_and_differ_from_the_defaults(path: Path) -> None:
+    assert differences(load(path), Config())
+
+
+def test_differences_name_the_key_and_both_values() -> None:
+    assert differences(Config(), load(overrides=["seed=4"])) == ["seed: 0 != 4"]
+    assert differences(Config(), Config()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.foo=7", r"train.foo=7: Key 'foo' not in 'Train'"),
+        ("tran.run_dir=x", r"Key 'tran' not in 'Config'. Did you mean: 'train'"),
+        ("seed=x", r"seed=x: .*could not be converted to Integer"),
+        ("seed", r"'seed' is no override: write key.path=value"),
+        ("pipeline.crop=[1, 2, 3]", r"pipeline.crop=.1, 2, 3..*default is pipeline.crop=.256"),
+        ("pipeline.crop=[1, a]", r"pipeline.crop=.1, .a..: an element could not be converted"),
+        ("pipeline.crop=[0, 16]", r"pipeline.crop=0 must be above 0"),
+        ("pipeline=null", r"pipeline=None"),
+        ("train.phases.4.epochs=1", r"train.phases.4.epochs=1: list index out of range"),
+        ("train.phases=[]", r"train.phases is empty: give at least one phase"),
+        ("train.phases=[{epoch: 1}]", r"Did you mean: 'epochs'"),
+        ("source.kind=zip", r"source.kind=zip: .*expected one of"),
+        ("source.kind=coco", r"source.images is empty.*give source.images=FOLDER"),
+        ("source.group_pattern=(", r"source.group_pattern='\(' is no regular expression"),
+        ("source.group_pattern=abc", r"must have a group in parentheses"),
+        ("source.fractions=[0.5, 0.5, 0.5]", r"must be at least 0 and add up to 1"),
+        ("records.maps=[distance]", r"needs the border map.*set loss.border_weight=0"),
+        ("records.maps=[borders]", r"records.maps=\['borders'\] may name each of"),
+        ("augment.zoom=[1.2, 0.8]", r"augment.zoom=\(1.2, 0.8\) must be two numbers above 0"),
+        ("evaluate.threshold=1", r"evaluate.threshold=1.0 must be in \(0, 1\)"),
+        ("seed=-1", r"seed=-1 must be in"),
+    ],
+)
+def test_mistakes_name_the_key_the_value_and_the_way_out(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load(overrides=[override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a", "holds no keys such as `seed: 0`"),
+        ("a: [", "is no YAML"),
+        ("seed: 1\nseed: 2", "found duplicate key seed"),
+        ("seed: 1.5", r"experiment.yaml: seed=1.5: .*converted to Integer"),
+        ("loss: 3", r"experiment.yaml: loss=3"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load(write(tmp_path, text))
+    assert "experiment.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"nowhere.yaml: there is no such config file"):
+        load("nowhere.yaml")
+
+
+def test_class_weights_are_numbers_or_a_word(tmp_path: Path) -> None:
+    for value, expected in (("[2, 1]", [2.0, 1.0]), ("balanced", "balanced"), ("[]", [])):
+        config = load(overrides=[f"loss.class_weights={value}"])
+        assert config.loss.class_weights == expected
+        save(config, tmp_path / "config.yaml")
+        assert load(tmp_path / "config.yaml") == config
+        replaced = load(tmp_path / "config.yaml", ["loss.class_weights=[3, 4]"])
+        assert replaced.loss.class_weights == [3.0, 4.0]
+    for value in ("even", "[a]", "[-1]", "3"):
+        with pytest.raises(InputError, match=r"must be numbers of at least 0, such as \[2, 1\]"):
+            load(overrides=[f"loss.class_weights={value}"])

@@ -1,0 +1,47 @@
+"""From annotated microscope images to a trained, evaluated and served U-Net.
+
+The names below are the public API. Nothing heavy is imported until one of them is used, so that
+`border_map` works without TensorFlow and `--help` answers at once. Saved models load with
+`keras.saving.load_model` where Keras was imported before this package, and with `load_model` in any
+order.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+_HOMES = {
+    "border_map": "unet_keras.targets.borders",
+    "distance_map": "unet_keras.targets.distance",
+    "paint_labels": "unet_keras.targets.labels",
+    "separate_touching": "unet_keras.targets.labels",
+    "load_model": "unet_keras.inference.loading",
+    "load_dataset": "unet_keras.pipeline.dataset",
+    "sample_field": "unet_keras.pipeline.augment",
+    "warp": "unet_keras.pipeline.geometry",
+    "build_unet": "unet_keras.model.unet",
+    "WeightedCrossEntropy": "unet_keras.model.losses",
+    "SoftDice": "unet_keras.model.losses",
+    "Dice": "unet_keras.model.metrics",
+    "IoU": "unet_keras.model.metrics",
+    "predict_tiled": "unet_keras.inference.tiling",
+    "label_instances": "unet_keras.inference.instances",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unet_keras' has no attribute {name!r}; it has {__all__}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# Keras finds the classes a saved model names among those that were imported.
+if "keras" in sys.modules:
+    for _module in ("layers", "losses", "metrics"):
+        importlib.import_module(f"unet_keras.model.{_module}")

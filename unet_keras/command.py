@@ -1,0 +1,99 @@
+"""What all commands share: arguments, messages on the screen, and how they end.
+
+A command is a function of its parsed arguments. `run` parses, calls it and turns the outcome into
+an exit status: 0 for success, 2 with one line on standard error for a user's mistake, 130 for
+Ctrl-C. A bug keeps its traceback.
+"""
+
+import argparse
+import errno
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from unet_keras.errors import InputError
+
+Command = Callable[[argparse.Namespace], int | None]
+
+
+def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
+    """Parse the arguments, run the command and exit.
+
+    Exits with 0 (or what the command returns), with 2 after `InputError` and after errors of the
+    file system, which name their file, and with 130 after Ctrl-C.
+    """
+    arguments = parser.parse_intermixed_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    for noisy in ("absl", "tensorflow", "h5py", "matplotlib", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        status = command(arguments) or 0
+    except InputError as error:
+        status = _complain(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        status = 130
+    except BrokenPipeError:
+        status = 0
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        status = _complain(f"{where}{error.strerror}")
+    sys.exit(status)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without what it prints while it starts.
+
+    It greets, names libraries it could do without and reports a missing GPU as an error, partly
+    before any setting of its own is heard. Errors while importing are raised all the same.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(nowhere)
+
+
+def experiment_parser(name: str, purpose: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that takes an experiment: CONFIG and `key.path=value`s."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m unet_keras.{name}",
+        description=purpose,
+        epilog="Keys and their defaults: unet_keras/settings.py; examples: configs/.",
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help="YAML file of the experiment; without it the built-in one on synthetic cells",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="values that replace the file's"
+    )
+    return parser
+
+
+def split_config(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """Return the config's path, if one was given, and the overrides.
+
+    The first argument is an override, not a file, where it reads like one.
+    """
+    first, overrides = arguments.config, list(arguments.overrides)
+    if first is not None and "=" in first and not os.path.exists(first):  # noqa: PTH110
+        return None, [first, *overrides]
+    return first, overrides
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201 - the screen is its place
+    return 2

@@ -1,0 +1,183 @@
+"""One experiment, from source to export: one YAML, `key.path=value` overrides, checked as a whole.
+
+`load(path, overrides)` merges the defaults of `settings`, the file and the overrides, in this
+order, and checks names, types and what fields demand of each other. `save(config, path)` writes
+the result; loading it again gives an equal config. Paths are relative to the working directory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unet_keras.errors import InputError
+from unet_keras.settings import (
+    Augmentation,
+    Evaluate,
+    Loss,
+    Model,
+    Pipeline,
+    Records,
+    Source,
+    Targets,
+    Train,
+    demand,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole experiment; the defaults train on synthetic cells within minutes on two cores."""
+
+    seed: int = 0
+    source: Source = field(default_factory=Source)
+    targets: Targets = field(default_factory=Targets)
+    records: Records = field(default_factory=Records)
+    pipeline: Pipeline = field(default_factory=Pipeline)
+    augment: Augmentation = field(default_factory=Augmentation)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    train: Train = field(default_factory=Train)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+
+    def __post_init__(self) -> None:
+        demand(0 <= self.seed < 2**31, f"seed={self.seed} must be in [0, 2^31)")
+        demand(
+            self.loss.border_weight == 0 or "border" in self.records.maps,
+            f"loss.border_weight={self.loss.border_weight} needs the border map, but "
+            f"records.maps={list(self.records.maps)}: add border or set loss.border_weight=0",
+        )
+        demand(
+            self.targets.kind != "cells_and_borders" or self.evaluate.method == "watershed",
+            f"evaluate.method={self.evaluate.method} would join cells at their outlines, which "
+            "targets.kind=cells_and_borders counts among them: set evaluate.method=watershed",
+        )
+
+
+def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read an experiment.
+
+    Args:
+        path: A YAML file with what differs from the defaults; none for the defaults.
+        overrides: `key.path=value` each; list elements by number, `train.phases.0.epochs=3`.
+
+    Returns:
+        The resolved, checked config.
+
+    Raises:
+        InputError: No such file, no YAML, an unknown key, a wrong type or value.
+    """
+    # Merged without types first: overrides of list elements need a writable container.
+    values = _plain(_schema())
+    if path is not None:
+        _update(values, _read_yaml(Path(path)))
+    merged = OmegaConf.create(values)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        demand(separator == "=" and key != "", f"{override!r} is no override: write key.path=value")
+        try:
+            value = OmegaConf.from_dotlist([f"value={text}"])["value"]
+            # A word may take the place of a list, into which it cannot be merged.
+            OmegaConf.update(merged, key, value, merge=isinstance(value, Container))
+        except (OmegaConfBaseException, IndexError, TypeError, yaml.YAMLError) as error:
+            raise InputError(f"{override}: {_one_line(error)}") from None
+    try:
+        return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), merged)))
+    except (OmegaConfBaseException, TypeError) as error:
+        origin = "" if path is None else f"{path}: "
+        raise InputError(f"{origin}{_culprit(_plain(merged), error)}") from None
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML; `load` gives an equal one back."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+
+
+def differences(first: Config, second: Config) -> list[str]:
+    """Return `key: value != value` for every key in which two configs differ."""
+    one, two = _flatten(first), _flatten(second)
+    return [
+        f"{key}: {one.get(key)} != {two.get(key)}"
+        for key in sorted(one.keys() | two.keys())
+        if one.get(key) != two.get(key)
+    ]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no such config file; configs/ has examples, and without a file "
+            "the built-in synthetic experiment runs"
+        ) from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder, but a YAML file was expected") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no YAML: {_one_line(error)}") from None
+    if not isinstance(content, DictConfig):
+        raise InputError(f"{path} holds no keys such as `seed: 0`, but a list or a single value")
+    return _plain(content)
+
+
+def _schema() -> DictConfig:
+    return cast(DictConfig, OmegaConf.structured(Config))
+
+
+def _plain(container: Container) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(container))
+
+
+def _update(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, change in changes.items():
+        if isinstance(change, dict) and isinstance(values.get(key), dict):
+            _update(values[key], change)
+        else:
+            values[key] = change
+
+
+def _culprit(values: dict[str, Any], error: Exception) -> str:
+    """Return one line naming the first key that does not fit alone, its value and its default.
+
+    OmegaConf's own message leaves out the key for tuples and for elements of lists.
+    """
+    defaults = _plain(_schema())
+    for section, content in values.items():
+        entries = content.items() if isinstance(content, dict) else [(None, content)]
+        for key, value in entries:
+            change = {section: value if key is None else {key: value}}
+            try:
+                OmegaConf.merge(_schema(), change)
+            except (OmegaConfBaseException, TypeError) as cause:
+                name = section if key is None else f"{section}.{key}"
+                default = defaults.get(section)
+                if key is not None and isinstance(default, dict):
+                    default = default.get(key)
+                hint = f" (the default is {name}={default})" if default is not None else ""
+                return f"{name}={value}: {_one_line(cause)}{hint}"
+    return _one_line(error)
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message without OmegaConf's further lines about where it happened."""
+    text = str(error).split("\n    full_key")[0].split("\n    object_type")[0]
+    text = text.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element")
+    return " ".join(text.split())
+
+
+def _flatten(config: Config) -> dict[str, object]:
+    flat: dict[str, object] = {}
+
+    def visit(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                visit(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = value
+
+    visit("", _plain(OmegaConf.structured(config)))
+    return flat

@@ -1,0 +1,160 @@
+"""Where images come from, what is made of their annotations, and how it is stored."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unet_keras.errors import InputError
+from unet_keras.settings.checks import Pair, demand, demand_positive
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where annotated images come from.
+
+    Attributes:
+        kind: `coco` (LIVECell's layout), `folders` (images and masks side by side), `synthetic`.
+        images: Folder of the images (coco, folders).
+        annotations: Folder of the JSON files (coco) or of the masks (folders).
+        download: Whether LIVECell is fetched into these two folders where it is not there (coco).
+        url: Where LIVECell is published.
+        sha256: What a downloaded file must have, hexadecimal, by its name (`images.zip`,
+            `livecell_coco_train.json`, ...); files that are not named are held to what the
+            server says of them.
+        pixel_size: Side of a pixel in micrometres, so that images of another scale can be predicted
+            (`predict --pixel-size`); 0 where it is not known.
+        license: Under which the images are published, such as `CC BY-NC 4.0`; exported models state
+            it in their `metadata.json`.
+        group_pattern: Regular expression on the file name; its first group is the cell type.
+        on_leak: What happens to an image that is in train and in another split too (coco).
+        mask_kind: What the masks' values mean (folders): two-valued, one number an instance, one
+            number a class; `auto` looks at them.
+        class_values: The masks' values of class 1, 2, ... where `mask_kind` is `classes`
+            (folders); empty for those found, in rising order.
+        lists: Folder with train.txt, val.txt and test.txt, an image name a line (folders); empty
+            for folders of these names below `images`, or else for `fractions`.
+        fractions: Share of the images for train, val and test (folders), by `seed`.
+        split_by_group: Whether all images of a group go into the same split (folders).
+        counts: Number of images for train, val and test (synthetic).
+        size: Height and width of each image in pixels (synthetic).
+    """
+
+    kind: Literal["coco", "folders", "synthetic"] = "synthetic"
+    images: str = ""
+    annotations: str = ""
+    download: bool = False
+    url: str = "https://livecell-dataset.s3.eu-central-1.amazonaws.com/LIVECell_dataset_2021"
+    sha256: dict[str, str] = field(default_factory=dict)
+    pixel_size: float = 0.0
+    license: str = ""
+    group_pattern: str = r"^([^_]+)_"
+    on_leak: Literal["warn", "drop", "error"] = "warn"
+    mask_kind: Literal["auto", "binary", "labels", "classes"] = "auto"
+    class_values: tuple[int, ...] = ()
+    lists: str = ""
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    split_by_group: bool = False
+    counts: tuple[int, int, int] = (12, 3, 3)
+    size: Pair = (520, 704)
+
+    def __post_init__(self) -> None:
+        if self.kind != "synthetic":
+            for name in ("images", "annotations"):
+                demand(
+                    getattr(self, name) != "",
+                    f"source.{name} is empty, but source.kind={self.kind} reads a folder: "
+                    f"give source.{name}=FOLDER",
+                )
+        self._check_download()
+        demand(self.pixel_size >= 0, f"source.pixel_size={self.pixel_size} must be at least 0")
+        demand_positive(min(self.size), "source.size")
+        demand_positive(self.counts[0], "source.counts (its first number, training images)")
+        demand(min(self.counts) >= 0, f"source.counts={self.counts} must not have negative numbers")
+        demand(
+            self.class_values == () or self.mask_kind == "classes",
+            f"source.class_values={list(self.class_values)} needs source.mask_kind=classes, not "
+            f"{self.mask_kind}",
+        )
+        demand(
+            min(self.class_values, default=1) > 0
+            and len(set(self.class_values)) == len(self.class_values) <= 255,
+            f"source.class_values={list(self.class_values)} must be up to 255 different numbers "
+            "above 0; 0 is the background",
+        )
+        demand(
+            min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
+            f"source.fractions={self.fractions} must be at least 0 and add up to 1",
+        )
+        try:
+            groups = re.compile(self.group_pattern).groups
+        except re.error as error:
+            raise InputError(
+                f"source.group_pattern={self.group_pattern!r} is no regular expression: {error}"
+            ) from None
+        demand(
+            groups >= 1,
+            f"source.group_pattern={self.group_pattern!r} must have a group in parentheses: "
+            "what it matches is the cell type",
+        )
+
+    def _check_download(self) -> None:
+        demand(
+            not self.download or self.kind == "coco",
+            f"source.download fetches LIVECell, which is source.kind=coco, not {self.kind}",
+        )
+        demand(
+            re.match("https?://.", self.url) is not None,
+            f"source.url={self.url!r} must begin with https:// or http://",
+        )
+        for name, digest in self.sha256.items():
+            demand(
+                re.fullmatch("[0-9a-fA-F]{64}", digest) is not None,
+                f"source.sha256 of {name}, {digest!r}, must be 64 hexadecimal digits",
+            )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the network learns.
+
+    Attributes:
+        kind: `cells`, the instances, parted where they touch; `boundary`, 1 on their outermost
+            pixels; `cells_and_borders`, three classes: background, inside, outermost pixels.
+        sigma_pixels: Width of the border weights (Ronneberger et al. 2015, eq. 2).
+        separate_touching: Whether pixels that touch another instance become background.
+        overlap: Which instance owns a pixel that several cover.
+    """
+
+    kind: Literal["cells", "boundary", "cells_and_borders"] = "cells"
+    sigma_pixels: float = 5.0
+    separate_touching: bool = True
+    overlap: Literal["smallest", "largest", "first", "last"] = "smallest"
+
+    def __post_init__(self) -> None:
+        demand_positive(self.sigma_pixels, "targets.sigma_pixels")
+
+
+@dataclass(frozen=True)
+class Records:
+    """How records are written.
+
+    Attributes:
+        path: Their folder.
+        workers: Processes that convert; 0 takes one a core.
+        maps: The maps stored beside image and labels.
+        shard_images: Images a shard; 256 of LIVECell's size make 100 to 200 MB.
+    """
+
+    path: str = "records/synthetic"
+    workers: int = 0
+    maps: tuple[str, ...] = ("border",)
+    shard_images: int = 256
+
+    def __post_init__(self) -> None:
+        demand(self.workers >= 0, f"records.workers={self.workers} must be at least 0")
+        demand_positive(self.shard_images, "records.shard_images")
+        known = {"border", "distance"}
+        demand(
+            set(self.maps) <= known and len(set(self.maps)) == len(self.maps),
+            f"records.maps={list(self.maps)} may name each of {sorted(known)} once",
+        )

@@ -1,0 +1,85 @@
+"""The network and what it minimizes."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unet_keras.settings.checks import demand, demand_positive
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network.
+
+    Attributes:
+        base_filters: Channels of the first level; each level below has twice as many.
+        depth: How often the contracting path halves the image.
+        stride: 2 computes at half the image's resolution, which sees twice as far in a quarter of
+            the time; 1, as published, at the image's own.
+        padding: `same` keeps the image's size; `valid` is the network of 2015.
+        normalization: What stands between convolution and ReLU.
+        dropout: Share of features dropped at the end of the contracting path.
+        output: Of one class beside the background: `sigmoid`, one logit, or `softmax`, two.
+    """
+
+    base_filters: int = 16
+    depth: int = 4
+    stride: int = 1
+    padding: Literal["same", "valid"] = "same"
+    normalization: Literal["batch", "group", "none"] = "batch"
+    dropout: float = 0.0
+    output: Literal["sigmoid", "softmax"] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        demand_positive(self.base_filters, "model.base_filters")
+        demand_positive(self.depth, "model.depth")
+        demand_positive(self.stride, "model.stride")
+        demand(
+            self.stride == 1 or self.padding == "same",
+            f"model.stride={self.stride} needs model.padding=same, not {self.padding}",
+        )
+        demand(0 <= self.dropout < 1, f"model.dropout={self.dropout} must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What training minimizes.
+
+    Attributes:
+        cross_entropy: Factor of the pixel-weighted cross-entropy.
+        dice: Factor of the Dice loss.
+        border_weight: w0, the weight of a pixel squeezed between two instances (2015: 10).
+        class_weights: w_c, the weight of background, class 1, ...; empty for 1 everywhere, or
+            `balanced` for the number of pixels over classes times the class's pixels.
+        normalize: What an image's weighted cross-entropies are divided by: the sum of its
+            `weights`, the number of its `pixels`, or nothing (`none`; 2015, eq. 1).
+    """
+
+    cross_entropy: float = 1.0
+    dice: float = 1.0
+    border_weight: float = 5.0
+    # OmegaConf knows no type for numbers or a word; a list, unlike a tuple, gives way to a word.
+    class_weights: Any = field(default_factory=list)
+    normalize: Literal["weights", "pixels", "none"] = "weights"
+
+    def __post_init__(self) -> None:
+        for name in ("cross_entropy", "dice", "border_weight"):
+            value = getattr(self, name)
+            demand(value >= 0, f"loss.{name}={value} must be at least 0")
+        demand(
+            self.cross_entropy + self.dice > 0,
+            "loss.cross_entropy and loss.dice are both 0: nothing would be learned",
+        )
+        if self.class_weights != "balanced":
+            object.__setattr__(self, "class_weights", _numbers(self.class_weights))
+
+
+def _numbers(weights: Any) -> list[float]:
+    try:
+        numbers = [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        numbers = [-1.0]
+    demand(
+        min(numbers, default=0.0) >= 0,
+        f"loss.class_weights={weights} must be numbers of at least 0, such as [2, 1], or balanced",
+    )
+    return numbers
