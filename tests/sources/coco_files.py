@@ -1,0 +1,55 @@
+"""COCO data sets small enough to be checked by eye."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (20, 30)  # height, width: not square, so that exchanged axes show
+L_SHAPE = [[3, 2, 12, 2, 12, 5, 6, 5, 6, 16, 3, 16]]  # x, y, ...: different in every direction
+
+
+def square(x, y, side=4):
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+def image(image_id, name, **named):
+    return {"id": image_id, "file_name": name, "height": SIZE[0], "width": SIZE[1], **named}
+
+
+def annotation(number, image_id, segmentation, **named):
+    values = {"id": number, "image_id": image_id, "category_id": 1, "iscrowd": 0}
+    return {**values, "segmentation": segmentation, "area": 9.0, **named}
+
+
+def coco(images, annotations, categories=(1,), **named):
+    listed = [{"id": category, "name": f"type {category}"} for category in categories]
+    return {"images": images, "annotations": annotations, "categories": listed, **named}
+
+
+def plain():
+    """One image with one L."""
+    return coco([image(7, "A172_1.png")], [annotation(1, 7, L_SHAPE)])
+
+
+def write(folder, *, train=None, val=None, test=None, images=(), subfolder=""):
+    """Write a data set; return its folders of images and annotations."""
+    (folder / "images" / subfolder).mkdir(parents=True, exist_ok=True)
+    (folder / "annotations").mkdir(exist_ok=True)
+    for split, content in (("train", train), ("val", val), ("test", test)):
+        if content is not None:
+            text = content if isinstance(content, str) else json.dumps(content)
+            (folder / "annotations" / f"livecell_coco_{split}.json").write_text(
+                text, encoding="utf-8"
+            )
+    for name in images:
+        save_image(folder / "images" / subfolder / name)
+    return folder / "images", folder / "annotations"
+
+
+def save_image(path, size=SIZE, seed=0):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, size, np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels

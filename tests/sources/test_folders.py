@@ -1,0 +1,322 @@
+"""Pairs of images and masks: which belong together, what the masks mean, which split."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from unet_keras.errors import InputError
+from unet_keras.sources.folder_splits import draw_splits, read_lists
+from unet_keras.sources.folders import folder_references
+from unet_keras.sources.label_outlines import label_components, trace_labels
+
+ISBI = Path(os.environ.get("ISBI2012_SAMPLE", "../shared/data/isbi2012_sample"))
+MASK = np.array(
+    [
+        [1, 1, 0, 0, 2, 0],
+        [1, 0, 0, 2, 2, 0],
+        [0, 1, 0, 0, 0, 3],
+        [0, 1, 2, 2, 0, 3],
+    ],
+    np.uint8,
+)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def write(folder, names, *, mask=MASK, mask_name="{stem}.png"):
+    """Images of different grey by their position, all with the same mask."""
+    for k, name in enumerate(names):
+        save(folder / "images" / name, np.full(mask.shape, k, np.uint8))
+        place = Path(name)
+        save(folder / "masks" / place.parent / mask_name.format(stem=place.stem), mask)
+    return folder / "images", folder / "masks"
+
+
+def decoded(sample):
+    codes = [{"size": list(sample.size), "counts": counts} for counts in sample.outlines]
+    return [coco_mask.decode(code) for code in codes]
+
+
+class TestTracing:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32])
+    def test_outlines_equal_those_of_pycocotools(self, dtype, rng):
+        for shape in ((1, 1), (1, 9), (9, 1), (17, 23)):
+            labels = (rng.integers(0, 5, shape) * 37).astype(dtype)
+            outlines, numbers = trace_labels(labels)
+            assert numbers.tolist() == sorted(set(labels.ravel().tolist()) - {0})
+            expected = [
+                coco_mask.encode(np.asfortranarray(labels == number, np.uint8))["counts"]
+                for number in numbers
+            ]
+            assert outlines == expected
+
+    def test_nothing_has_no_outlines(self):
+        outlines, numbers = trace_labels(np.zeros((4, 5), np.uint8))
+        assert outlines == []
+        assert numbers.shape == (0,)
+
+    def test_components_share_a_side_and_a_value(self):
+        labels, values = label_components(MASK)
+        assert sorted(values.tolist()) == [1, 1, 2, 2, 3]
+        assert len(np.unique(labels)) == 6
+        for number, value in enumerate(values, start=1):
+            assert (MASK[labels == number] == value).all()
+
+
+class TestKinds:
+    def load(self, folder, mask, **named):
+        images, masks = write(folder, ["a.png"], mask=mask)
+        (reference,) = folder_references(images, masks, fractions=(1, 0, 0), **named)
+        return reference, reference.load()
+
+    @pytest.mark.parametrize("kind", ["auto", "binary"])
+    def test_binary_masks_have_components(self, kind, tmp_path):
+        reference, sample = self.load(tmp_path, (MASK == 1).astype(np.uint8) * 255, kind=kind)
+        assert reference.kind == "binary"
+        assert [mask.sum() for mask in decoded(sample)] == [3, 2]
+        assert sample.classes.tolist() == [1, 1]
+
+    def test_label_maps_have_an_instance_a_value(self, tmp_path):
+        _, sample = self.load(tmp_path, MASK, kind="labels")
+        for value, mask in enumerate(decoded(sample), start=1):
+            np.testing.assert_array_equal(mask, value == MASK)
+        assert sample.classes.tolist() == [1, 1, 1]
+
+    def test_class_masks_have_components_of_each_value(self, tmp_path):
+        spread = np.array([0, 40, 7, 90], np.uint8)[MASK]
+        reference, sample = self.load(tmp_path, spread, kind="classes")
+        assert reference.class_values == (7, 40, 90)
+        for mask, index in zip(decoded(sample), sample.classes, strict=True):
+            assert set(spread[mask > 0].tolist()) == {(7, 40, 90)[index - 1]}
+        assert sorted(sample.classes.tolist()) == [1, 1, 2, 2, 3]
+
+    def test_a_value_that_is_no_class_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"a\.png has the value 3, .* none of the classes"):
+            self.load(tmp_path, MASK, kind="classes", class_values=(1, 2))
+
+    def test_classes_count_in_the_order_given(self, tmp_path):
+        _, rising = self.load(tmp_path / "a", MASK, kind="classes", class_values=(1, 2, 3))
+        _, given = self.load(tmp_path / "b", MASK, kind="classes", class_values=(3, 1, 2))
+        index = {1: 2, 2: 3, 3: 1}
+        assert given.classes.tolist() == [index[k] for k in rising.classes.tolist()]
+
+    def test_sixteen_and_thirty_two_bit_labels(self, tmp_path):
+        large = MASK.astype(np.uint32) * 100_000
+        images, masks = write(tmp_path, ["a.png"])
+        (masks / "a.png").unlink()
+        tifffile.imwrite(masks / "a.tif", large)
+        (reference,) = folder_references(images, masks, kind="labels", fractions=(1, 0, 0))
+        assert [mask.sum() for mask in decoded(reference.load())] == [
+            (value == MASK).sum() for value in (1, 2, 3)
+        ]
+
+    def test_auto_tells_them_apart(self, tmp_path, rng):
+        labels = np.arange(1, 26, dtype=np.uint8).reshape(5, 5).repeat(4, 0).repeat(4, 1)
+        assert self.load(tmp_path / "l", labels)[0].kind == "labels"
+        classes = labels % 3
+        assert self.load(tmp_path / "c", classes)[0].kind == "classes"
+        with pytest.raises(InputError, match=r"3 values with 1\.7 connected .*kind=labels .*or"):
+            self.load(tmp_path / "u", MASK)
+
+    def test_an_unknown_kind_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match="'outlines' must be one of auto, binary"):
+            self.load(tmp_path, MASK, kind="outlines")
+
+
+class TestPairs:
+    @pytest.mark.parametrize(
+        "name", ["{stem}.png", "{stem}_mask.png", "{stem}-labels.tif", "{stem}_cp_masks.png",
+                 "mask_{stem}.png", "{stem} segmentation.png"]
+    )  # fmt: skip
+    def test_masks_are_found_by_name(self, name, tmp_path):
+        folders = write(tmp_path, ["x_1.png", "sub/x_1.png", "10.tif", "2.png"], mask_name=name)
+        references = folder_references(*folders, kind="labels", fractions=(1, 0, 0))
+        assert [reference.image_id for reference in references] == ["2", "10", "sub/x_1", "x_1"]
+        for reference in references:
+            assert reference.mask_path.parent.name in ("masks", "sub")
+
+    def test_images_without_a_mask_are_counted(self, tmp_path):
+        images, masks = write(tmp_path, ["a.png", "b.png", "c.png"])
+        (masks / "b.png").unlink()
+        with pytest.raises(
+            InputError, match=r"1 of 3 images .* the first is b\.png; .*b_mask\.png"
+        ):
+            folder_references(images, masks)
+
+    def test_ambiguous_names_are_refused(self, tmp_path):
+        images, masks = write(tmp_path, ["a.png", "b.png"])
+        save(masks / "a_mask.png", MASK)
+        with pytest.raises(InputError, match="could both be a mask of a"):
+            folder_references(images, masks)
+        (masks / "a_mask.png").unlink()
+        save(images / "a.tif", MASK)
+        with pytest.raises(InputError, match="have one name; rename one"):
+            folder_references(images, masks)
+
+    def test_lossy_masks_are_refused(self, tmp_path):
+        folders = write(tmp_path, ["a.png"], mask_name="{stem}.jpg")
+        with pytest.raises(InputError, match=r"mask .*a\.jpg is a JPEG"):
+            folder_references(*folders)
+
+    def test_absent_folders_are_named(self, tmp_path):
+        images, _ = write(tmp_path, ["a.png"])
+        with pytest.raises(InputError, match=r"No folder or image at .*absent"):
+            folder_references(images, tmp_path / "absent")
+
+    def test_another_size_is_refused_when_loaded(self, tmp_path):
+        images, masks = write(tmp_path, ["a.png"])
+        save(images / "a.png", np.zeros((6, 4), np.uint8))
+        (reference,) = folder_references(images, masks, kind="labels", fractions=(1, 0, 0))
+        with pytest.raises(InputError, match=r"masks/a\.png is 6 x 4 pixels .*a\.png 4 x 6"):
+            reference.load()
+
+    def test_stacks_are_pairs_of_pages(self, tmp_path, rng):
+        stack = rng.integers(0, 255, (30, 12, 15), np.uint8)
+        tifffile.imwrite(tmp_path / "train-volume.tif", stack, photometric="minisblack")
+        membranes = np.where(stack > 128, np.uint8(255), np.uint8(0))
+        tifffile.imwrite(tmp_path / "train-labels.tif", membranes, photometric="minisblack")
+        references = folder_references(
+            tmp_path / "train-volume.tif", tmp_path / "train-labels.tif", fractions=(0.8, 0.1, 0.1)
+        )
+        assert len(references) == 30
+        assert [r.split for r in references].count("train") == 24
+        for reference in references[::7]:
+            sample = reference.load()
+            np.testing.assert_array_equal(sample.image, stack[reference.page])
+            covered = np.max(decoded(sample), axis=0)
+            np.testing.assert_array_equal(covered > 0, membranes[reference.page] > 0)
+        tifffile.imwrite(tmp_path / "short.tif", membranes[:29], photometric="minisblack")
+        with pytest.raises(InputError, match=r"has 30 pages, its mask .* has 29"):
+            folder_references(tmp_path / "train-volume.tif", tmp_path / "short.tif")
+
+    def test_references_travel_and_know_their_files(self, tmp_path):
+        folders = write(tmp_path, ["a.png"])
+        (reference,) = folder_references(*folders, kind="labels", fractions=(1, 0, 0))
+        travelled = pickle.loads(pickle.dumps(reference))
+        assert travelled == reference
+        assert travelled.fingerprint() == reference.fingerprint()
+        os.utime(reference.mask_path, (1, 1))
+        assert travelled.fingerprint() != pickle.loads(pickle.dumps(reference)).image_id
+
+
+class TestSplits:
+    NAMES = tuple(f"{'AB'[k % 2]}{k // 10}_{k}.png" for k in range(40))
+
+    def splits(self, folders, **named):
+        return {r.file_name: r.split for r in folder_references(*folders, kind="labels", **named)}
+
+    def test_fractions_and_seeds(self, tmp_path):
+        folders = write(tmp_path, self.NAMES)
+        first = self.splits(folders, seed=1, fractions=(0.5, 0.25, 0.25))
+        sizes = [list(first.values()).count(split) for split in ("train", "val", "test")]
+        assert sizes == [20, 10, 10]
+        assert self.splits(folders, seed=1, fractions=(0.5, 0.25, 0.25)) == first
+        assert self.splits(folders, seed=2, fractions=(0.5, 0.25, 0.25)) != first
+
+    def test_groups_stay_together_where_asked(self, tmp_path):
+        folders = write(tmp_path, self.NAMES)
+        splits = self.splits(folders, split_by_group=True)
+        by_group = {}
+        for name, split in splits.items():
+            by_group.setdefault(name.split("_")[0], set()).add(split)
+        assert all(len(found) == 1 for found in by_group.values())
+        assert len(set(splits.values())) == 3
+
+    def test_folders_decide(self, tmp_path):
+        folders = write(tmp_path, ["train/a.png", "train/b.png", "val/c.png", "test/a.png"])
+        references = folder_references(*folders, kind="labels")
+        assert [(r.image_id, r.split) for r in references] == [
+            ("train/a", "train"),
+            ("train/b", "train"),
+            ("val/c", "val"),
+            ("test/a", "test"),
+        ]
+
+    def test_lists_decide(self, tmp_path):
+        folders = write(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
+        lists = {"train": ["a.png", "c"], "test": ["b.tif"]}
+        assert self.splits(folders, lists=lists) == {
+            "a.png": "train",
+            "b.png": "test",
+            "c.png": "train",
+        }
+        for wrong, message in (
+            ({"train": ["a", "e"]}, r"1 listed images are not there, the first is e \(train\)"),
+            ({"train": ["a"], "val": ["a.png"]}, r"a\.png is listed for train and for val"),
+            ({"train": ["a.png", "b"], "val": ["b.png", "c"]}, r"b\.png is listed for train and"),
+            ({"training": ["a"]}, "'training' is no split"),
+        ):
+            with pytest.raises(InputError, match=message):
+                self.splits(folders, lists=wrong)
+
+    def test_lists_name_images_in_folders_and_pages_of_stacks(self, tmp_path):
+        folders = write(tmp_path, ["x/a.png", "y/a.png", "y/cell.v2.png", "z.png"])
+        lists = {"train": ["x/a.png", "cell.v2"], "val": ["y/a", "./z.png"]}
+        listed = folder_references(*folders, kind="labels", lists=lists)
+        assert {one.image_id: one.split for one in listed} == {
+            "x/a": "train",
+            "y/a": "val",
+            "y/cell.v2": "train",
+            "z": "val",
+        }
+        with pytest.raises(InputError, match=r"a\.png, listed for test, could be .*x/a.*y/a"):
+            self.splits(folders, lists={"test": ["a.png"]})
+        stack = np.stack([MASK] * 3)
+        for name in ("images", "masks"):
+            (tmp_path / "stack" / name).mkdir(parents=True)
+            tifffile.imwrite(
+                tmp_path / "stack" / name / "volume.tif", stack, photometric="minisblack"
+            )
+        folders = tmp_path / "stack" / "images", tmp_path / "stack" / "masks"
+        pages = folder_references(
+            *folders, kind="labels", lists={"train": ["volume-2", "volume-0"]}
+        )
+        assert [(one.page, one.split) for one in pages] == [(0, "train"), (2, "train")]
+        whole = folder_references(*folders, kind="labels", lists={"test": ["volume.tif"]})
+        assert [one.split for one in whole] == ["test"] * 3
+
+    def test_lists_are_read_from_files(self, tmp_path):
+        (tmp_path / "train.txt").write_text("\ufeffa.png\n\n# notes\n  b.png  \r\n")
+        (tmp_path / "test.txt").write_text("c\n")
+        assert read_lists(tmp_path) == {"train": ["a.png", "b.png"], "test": ["c"]}
+        (tmp_path / "train.txt").write_bytes(b"\xff\xfe")
+        with pytest.raises(InputError, match=r"train.txt is no text in UTF-8"):
+            read_lists(tmp_path)
+        for empty in (tmp_path / "absent", tmp_path / "void"):
+            (tmp_path / "void").mkdir(exist_ok=True)
+            with pytest.raises(InputError, match=r"holds no train.txt with names in it"):
+                read_lists(empty)
+
+    @pytest.mark.parametrize("count", range(1, 9))
+    def test_few_images(self, count):
+        splits = draw_splits([str(k) for k in range(count)], (0.7, 0.15, 0.15), seed=0)
+        assert len(splits) == count
+        assert len(set(splits)) == min(count, 3)
+        assert "train" in splits
+
+    def test_a_fraction_of_zero_gets_nothing(self):
+        assert set(draw_splits([str(k) for k in range(9)], (0.5, 0.0, 0.5), seed=0)) == {
+            "train",
+            "test",
+        }
+
+
+@pytest.mark.skipif(not ISBI.is_dir(), reason="the ISBI 2012 sample is not here")
+def test_isbi_2012():
+    references = folder_references(ISBI / "image", ISBI / "label")
+    assert len(references) == 20
+    assert {reference.kind for reference in references} == {"binary"}
+    sample = references[0].load()
+    assert sample.image.shape == (512, 512)
+    mask = np.asarray(Image.open(references[0].mask_path))
+    np.testing.assert_array_equal(np.sum(decoded(sample), axis=0), mask == 255)
+    assert 50 < len(sample.outlines) < 200

@@ -1,0 +1,231 @@
+"""Every format gives the values that were stored; what is no image says so in one line."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_keras.errors import InputError
+from unet_keras.sources.images import (
+    list_images,
+    page_count,
+    read_image,
+    read_mask,
+)
+
+LIVECELL = Path(os.environ.get("LIVECELL_SAMPLE", "../shared/data/livecell_sample"))
+
+
+def values(rng, dtype, shape=(13, 17)):
+    if np.dtype(dtype).kind == "f":
+        return (rng.normal(size=shape) * 1e4).astype(dtype)
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+@pytest.mark.parametrize("shape", [(13, 17), (13, 17, 3)])
+def test_eight_bits(suffix, shape, rng, tmp_path):
+    pixels = values(rng, "uint8", shape)
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    read = read_image(tmp_path / f"a.{suffix}")
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "raw"])
+def test_compressed_tiff(compression, rng, tmp_path):
+    pixels = values(rng, "uint8")
+    Image.fromarray(pixels).save(
+        tmp_path / "a.tif",
+        compression=compression,
+        tiffinfo={317: 2} if "lzw" in compression else {},
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pixels)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("uint8", "uint8"),
+        ("uint16", "uint16"),
+        ("int16", "float32"),
+        ("uint32", "float32"),
+        ("int32", "float32"),
+        ("float32", "float32"),
+        ("float64", "float32"),
+    ],
+)
+def test_every_number_of_tiff(dtype, expected, byteorder, rng, tmp_path):
+    pixels = values(rng, dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, byteorder=byteorder, photometric="minisblack")
+    read = read_image(tmp_path / "a.tif")
+    assert read.dtype == expected
+    np.testing.assert_array_equal(read, pixels.astype(expected))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_colors_of_tiff_keep_their_depth(dtype, planar, rng, tmp_path):
+    pixels = values(rng, dtype, (13, 17, 3))
+    stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pixels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_other_numbers_of_channels(channels, dtype, rng, tmp_path):
+    """Pillow knows no five channels, and takes the second of two for nothing."""
+    path, pixels = tmp_path / "a.tif", values(rng, dtype, (13, 17, channels))
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(read_image(path), pixels)
+    assert page_count(path) == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(("photometric", "channels"), [("minisblack", 1), ("rgb", 3)])
+def test_alpha_is_dropped_whatever_the_depth(photometric, channels, dtype, rng, tmp_path):
+    pixels = values(rng, dtype, (13, 17, channels + 1))
+    kind = {"photometric": photometric, "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **kind)
+    expected = pixels[..., 0] if channels == 1 else pixels[..., :channels]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+
+def test_sixteen_bit_png(rng, tmp_path):
+    pixels = values(rng, "uint16")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels)
+
+
+def test_sixteen_bit_color_png_is_refused_rather_than_cut(rng, tmp_path):
+    from unet_keras.records.schema import encode_png
+
+    (tmp_path / "a.png").write_bytes(encode_png(values(rng, "uint16", (13, 17, 3))))
+    with pytest.raises(InputError, match=r"a\.png is a PNG with 16 bits a color .* TIFF"):
+        read_image(tmp_path / "a.png")
+
+
+def test_jpeg_is_close(tmp_path):
+    pixels = np.tile(np.arange(0, 160, 2, dtype=np.uint8), (40, 1))
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    read = read_image(tmp_path / "a.jpg")
+    assert read.dtype == np.uint8
+    np.testing.assert_allclose(read.astype(int), pixels, atol=4)
+
+
+def test_palettes_alpha_and_two_values(tmp_path):
+    indices = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    palette = Image.fromarray(indices, "P")
+    palette.putpalette([channel for k in range(256) for channel in (k, 0, 255 - k)])
+    palette.save(tmp_path / "p.png")
+    assert read_image(tmp_path / "p.png")[0, 1].tolist() == [1, 0, 254]
+    np.testing.assert_array_equal(read_mask(tmp_path / "p.png"), indices)
+
+    color = np.stack([indices] * 3, -1)
+    Image.fromarray(np.dstack([color, indices])).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), color)
+    Image.fromarray(np.dstack([indices, indices])).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), indices)
+
+    Image.fromarray(indices > 5).save(tmp_path / "two.png")
+    for read in (read_image, read_mask):
+        np.testing.assert_array_equal(
+            read(tmp_path / "two.png"), np.where(indices > 5, np.uint8(255), np.uint8(0))
+        )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int32"])
+def test_masks_keep_their_numbers(dtype, rng, tmp_path):
+    numbers = rng.integers(0, min(np.iinfo(dtype).max, 3_000_000), (13, 17)).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", numbers)
+    read = read_mask(tmp_path / "a.tif")
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read, numbers)
+
+
+def test_masks_of_equal_colors_are_grey_and_others_refused(rng, tmp_path):
+    numbers = values(rng, "uint8")
+    Image.fromarray(np.dstack([numbers] * 3)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), numbers)
+    Image.fromarray(values(rng, "uint8", (4, 4, 3))).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match=r"mask .*b\.png has 3 channels; .* grey or palette"):
+        read_mask(tmp_path / "b.png")
+    tifffile.imwrite(tmp_path / "c.tif", numbers.astype(np.float32))
+    np.testing.assert_array_equal(read_mask(tmp_path / "c.tif"), numbers)
+    tifffile.imwrite(tmp_path / "d.tif", numbers / np.float32(3))
+    with pytest.raises(InputError, match=r"d\.tif holds fractions"):
+        read_mask(tmp_path / "d.tif")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_stacks_are_read_by_page(dtype, rng, tmp_path):
+    stack = values(rng, dtype, (3, 13, 17))
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    assert page_count(tmp_path / "s.tif") == 3
+    for page in range(3):
+        np.testing.assert_array_equal(read_image(tmp_path / "s.tif", page=page), stack[page])
+    with pytest.raises(InputError, match=r"s\.tif is a stack of 3 pages where one image"):
+        read_image(tmp_path / "s.tif")
+    with pytest.raises(InputError, match=r"s\.tif has 3 pages; there is no page 3"):
+        read_image(tmp_path / "s.tif", page=3)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
+def test_cut_files_are_named(suffix, rng, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(values(rng, "uint8", (60, 80))).save(path)
+    whole = path.read_bytes()
+    for share in (0.0, 0.02, 0.3, 0.6, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(InputError, match=rf"a\.{suffix} cannot be read as an image") as caught:
+            read_image(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
+def test_other_files_are_named(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.write_text("this is a text, not an image")
+    for read in (read_image, read_mask, page_count):
+        with pytest.raises(InputError, match=rf"a\.{suffix} cannot be read as an image"):
+            read(path)
+
+
+def test_absent_files_are_named(tmp_path):
+    for path in (tmp_path / "absent.png", tmp_path):
+        for read in (read_image, read_mask, page_count):
+            with pytest.raises(InputError, match=rf"No image at {path}"):
+                read(path)
+
+
+def test_folders_are_listed_in_natural_order(tmp_path):
+    for name in ("10.png", "2.png", "1.TIF", "a/3.jpg", "notes.txt", "2b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [file.name for file in list_images(tmp_path)]
+    assert names == ["1.TIF", "2.png", "2b.png", "10.png"]
+    assert len(list_images(tmp_path, recursive=True)) == 5
+    assert list_images(tmp_path / "2.png") == [tmp_path / "2.png"]
+    with pytest.raises(InputError, match="No folder or image at"):
+        list_images(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty holds no image; files ending in \.tif"):
+        list_images(tmp_path / "empty")
+
+
+@pytest.mark.skipif(not LIVECELL.is_dir(), reason="the LIVECell sample is not here")
+def test_livecell_is_read():
+    files = list_images(LIVECELL / "images", recursive=True)
+    assert len(files) == 18
+    for file in files:
+        read = read_image(file)
+        assert (read.dtype, read.shape) == (np.uint8, (520, 704))
+        assert 100 < read.mean() < 150

@@ -1,0 +1,142 @@
+"""Which mask belongs to which image, and what the masks' values mean."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unet_keras.errors import InputError
+from unet_keras.sources.images import list_images, page_count, read_mask
+from unet_keras.sources.label_outlines import label_components
+
+# How masks are named after their images: cell_mask.png, cell-labels.tif, cell_cp_masks.png, ...
+_MASK_ENDING = re.compile(
+    r"[ _-]?(cp_)?(masks?|labels?|seg|segmentation|annotations?|gt|instances?)$", re.IGNORECASE
+)
+_MASK_BEGINNING = re.compile(r"^(masks?|labels?|seg|gt)[ _-]", re.IGNORECASE)
+_LOSSY = (".jpg", ".jpeg")
+_LOOKED_AT = 32  # masks that decide what all mean
+_MOST_CLASSES = 16
+
+
+class ImageMask(NamedTuple):
+    """An image and its mask.
+
+    Attributes:
+        name: The image's path below its folder, without suffix; with the page for stacks.
+        image: The image, or the stack it is a page of.
+        mask: The mask, or the stack it is a page of.
+        page: The page of both, counted from 0; None for single images.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    page: int | None
+
+
+def pair_files(images: Path, masks: Path) -> list[ImageMask]:
+    """Find the mask of each image, and the pages of stacks.
+
+    Raises:
+        InputError: A folder is absent or empty, an image has no mask or several, a mask is a
+            JPEG, or the two stacks have different numbers of pages.
+    """
+    image_files = list_images(images, recursive=True)
+    mask_files = list_images(masks, recursive=True)
+    if len(image_files) == len(mask_files) == 1:  # two stacks may be named as they like
+        partners = [(image_files[0].stem, image_files[0], mask_files[0])]
+    else:
+        partners = _partners(images, image_files, masks, mask_files)
+    pairs = []
+    for name, image, mask in partners:
+        if mask.suffix.lower() in _LOSSY:
+            raise InputError(f"The mask {mask} is a JPEG, which changes values; save it as PNG.")
+        pages, mask_pages = page_count(image), page_count(mask)
+        if pages != mask_pages:
+            raise InputError(
+                f"{image} has {pages} pages, its mask {mask} has {mask_pages}; they must be equal."
+            )
+        if pages == 1:
+            pairs.append(ImageMask(name, image, mask, None))
+        else:
+            pairs += [ImageMask(f"{name}-{page}", image, mask, page) for page in range(pages)]
+    return pairs
+
+
+def _partners(
+    images: Path, image_files: Sequence[Path], masks: Path, mask_files: Sequence[Path]
+) -> list[tuple[str, Path, Path]]:
+    mask_of: dict[str, Path] = {}
+    for mask in mask_files:
+        for key in {_key(mask, masks), _key(mask.with_name(_plain(mask)), masks)}:
+            if key in mask_of:
+                raise InputError(f"{mask_of[key]} and {mask} could both be a mask of {key}.")
+            mask_of[key] = mask
+    partners = []
+    absent = []
+    names: dict[str, Path] = {}
+    for image in image_files:
+        name = _key(image, images)
+        if names.setdefault(name, image) != image:
+            raise InputError(f"{names[name]} and {image} have one name; rename one of them.")
+        if name in mask_of:
+            partners.append((name, image, mask_of[name]))
+        else:
+            absent.append(image)
+    if absent:
+        raise InputError(
+            f"{len(absent)} of {len(image_files)} images in {images} have no mask in {masks}, the "
+            f"first is {absent[0].name}; name masks like their images, {absent[0].stem}.png or "
+            f"{absent[0].stem}_mask.png."
+        )
+    return partners
+
+
+def _key(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _plain(mask: Path) -> str:
+    """The name of a mask without what only says that it is one."""
+    stem = _MASK_BEGINNING.sub("", _MASK_ENDING.sub("", mask.stem))
+    return (stem or mask.stem) + mask.suffix
+
+
+def mask_values(pair: ImageMask) -> set[int]:
+    """The values of a mask that are not background."""
+    return set(np.unique(read_mask(pair.mask, page=pair.page)).tolist()) - {0}
+
+
+def decide_kind(pairs: Sequence[ImageMask]) -> str:
+    """Tell binary masks, instance numbers and class numbers apart, by some of the masks.
+
+    One value is binary. Several are class numbers where each has many connected components, and
+    instance numbers where hardly any has more than one.
+
+    Raises:
+        InputError: They could be either.
+    """
+    step = -(-len(pairs) // _LOOKED_AT)
+    values: set[int] = set()
+    values_in_masks = components = 0
+    for pair in pairs[::step]:
+        _, value_of = label_components(read_mask(pair.mask, page=pair.page))
+        found = set(value_of.tolist())
+        values |= found
+        values_in_masks += len(found)
+        components += len(value_of)
+    if len(values) <= 1:
+        return "binary"
+    per_value = components / values_in_masks
+    if per_value >= 3 and len(values) <= _MOST_CLASSES:
+        return "classes"
+    if per_value <= 1.5 and len(values) > 2:
+        return "labels"
+    raise InputError(
+        f"The masks beside {pairs[0].image} have {len(values)} values with {per_value:.1f} "
+        "connected components each; say what they mean: source.mask_kind=labels (a value is an "
+        "instance) or source.mask_kind=classes (a value is a class)."
+    )

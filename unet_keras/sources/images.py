@@ -1,0 +1,232 @@
+"""One reader for every image format: TIFF, PNG, JPEG and what else Pillow knows.
+
+    read_image   uint8, uint16 or float32  (H, W) or (H, W, C)  grey values as stored, alpha dropped
+    read_mask    integers of the file's own type  (H, W)         label numbers or palette indices
+
+Pillow goes first: it reads the LZW-compressed TIFFs of LIVECell, which tifffile alone does not.
+tifffile reads what Pillow would silently cut to 8 bits (16-bit RGB), and what it cannot read.
+"""
+
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from unet_keras.errors import InputError
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+_TIFF_SUFFIXES = (".tif", ".tiff")
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 277, 338, 339  # TIFF
+_ALPHA, _UNSIGNED = {1, 2}, 1  # values of the last two
+# What damaged files make Pillow and tifffile raise, beside OSError (SyntaxError: a broken PNG).
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error
+)  # fmt: skip
+
+
+def read_image(path: str | Path, *, page: int | None = None) -> np.ndarray:
+    """Read one image as grey values.
+
+    Args:
+        path: A TIFF, PNG, JPEG or BMP file.
+        page: Which page of a multi-page TIFF, counted from 0; needed where there are several.
+
+    Returns:
+        uint8, uint16 or float32, (H, W) or (H, W, C): the values as stored. Wider integers and
+        float64 become float32, a palette its colors, two-valued images 0 and 255, and an alpha
+        channel is dropped.
+
+    Raises:
+        InputError: The file is absent, damaged, not an image, or has several pages.
+    """
+    pixels = _read(Path(path), page, keep_palette=False)
+    if pixels.dtype in (np.uint8, np.uint16, np.float32):
+        return pixels
+    return pixels.astype(np.float32)
+
+
+def read_mask(path: str | Path, *, page: int | None = None) -> np.ndarray:
+    """Read one image whose values are label or class numbers.
+
+    Args:
+        path: A PNG or TIFF file; a palette image gives its indices, not its colors.
+        page: Which page of a multi-page TIFF, counted from 0; needed where there are several.
+
+    Returns:
+        Integers (H, W), 8, 16 or 32 bits wide as stored; two-valued images 0 and 255. Colors
+        that are the same in all channels count as grey.
+
+    Raises:
+        InputError: As `read_image`; or the image has colors or fractions.
+    """
+    pixels = _read(Path(path), page, keep_palette=True)
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2:
+        raise InputError(
+            f"The mask {path} has {pixels.shape[-1]} channels; label and class numbers need one. "
+            "Save it as a grey or palette image."
+        )
+    if pixels.dtype.kind == "f":
+        whole = pixels.astype(np.int64)
+        if (whole != pixels).any():
+            raise InputError(f"The mask {path} holds fractions; save whole label numbers instead.")
+        pixels = whole
+    return np.ascontiguousarray(pixels)
+
+
+def page_count(path: str | Path) -> int:
+    """How many pages a multi-page TIFF has; 1 for every other image.
+
+    Raises:
+        InputError: The file is absent or not an image.
+    """
+    path = Path(path)
+    with _named_errors(path):
+        try:
+            with Image.open(path) as image:
+                return int(getattr(image, "n_frames", 1))
+        except Image.UnidentifiedImageError:
+            with _opened_by_tifffile(path) as file:
+                return len(file.pages)
+
+
+def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
+    """List the image files of a folder, `2.png` before `10.png`; a file lists itself.
+
+    Raises:
+        InputError: There is no such folder or file, or no image in it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"No folder or image at {path}; give the folder that holds the images.")
+    found = [f for f in path.glob("**/*" if recursive else "*") if f.suffix.lower() in SUFFIXES]
+    if not found:
+        raise InputError(
+            f"The folder {path} holds no image; files ending in {', '.join(SUFFIXES)} are read."
+        )
+    return sorted(found, key=natural_order)
+
+
+def natural_order(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Key that sorts names with the numbers in them by value, `2.png` before `10.png`."""
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p], path.as_posix()
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn what readers raise into one line that names the file."""
+    if not path.is_file():
+        raise InputError(f"No image at {path}; check the path.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of damage before it fails on it
+            yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise InputError(
+            f"The image {path} is too large to be read at once; cut it into tiles."
+        ) from None
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path} cannot be read as an image (TIFF, PNG or JPEG); it may be cut off or of "
+            f"another format: {reason}"
+        ) from error
+
+
+def _read(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
+    with _named_errors(path):
+        try:
+            with Image.open(path) as image:
+                _check_page(path, page, int(getattr(image, "n_frames", 1)))
+                if page is not None and page > 0:
+                    image.seek(page)
+                if not _pillow_cuts(path, image):
+                    return _pillow_pixels(image, keep_palette)
+        except Image.UnidentifiedImageError:
+            pass
+        return _tifffile_pixels(path, page)
+
+
+def _opened_by_tifffile(path: Path) -> tifffile.TiffFile:
+    """Open what Pillow does not know, in the handling of `UnidentifiedImageError` or after it."""
+    if path.suffix.lower() not in _TIFF_SUFFIXES:
+        raise ValueError("not an image of a known format")
+    return tifffile.TiffFile(path)
+
+
+def _check_page(path: Path, page: int | None, pages: int) -> None:
+    if page is None and pages > 1:
+        raise InputError(
+            f"{path} is a stack of {pages} pages where one image was expected; "
+            "use source.kind=folders for stacks, or save the pages as single images."
+        )
+    if page is not None and not 0 <= page < pages:
+        raise InputError(f"{path} has {pages} pages; there is no page {page} (counted from 0).")
+
+
+def _pillow_cuts(path: Path, image: Image.Image) -> bool:
+    """Whether Pillow would silently cut 16 bits a channel down to 8, or two channels to one."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))
+        alpha = set(tags.get(_EXTRA_SAMPLES, ())) & _ALPHA
+        return samples > 1 and (max(tags[_BITS_PER_SAMPLE]) > 8 or (samples == 2 and not alpha))
+    if image.format == "PNG" and len(image.getbands()) > 1:
+        with path.open("rb") as file:
+            bits = file.read(25)[24]  # of the header chunk, which always comes first
+        if bits > 8:
+            raise InputError(
+                f"{path} is a PNG with {bits} bits a color channel, which cannot be read without "
+                "loss; save it as TIFF."
+            )
+    return False
+
+
+def _pillow_pixels(image: Image.Image, keep_palette: bool) -> np.ndarray:
+    mode = image.mode
+    if mode == "1":
+        return np.where(np.asarray(image), np.uint8(255), np.uint8(0))
+    if mode == "P" and not keep_palette:
+        image = image.convert("RGB")
+    elif mode in ("LA", "La"):
+        image = image.convert("L")
+    elif mode not in ("L", "P", "RGB", "I", "F") and not mode.startswith("I;16"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if mode == "I" and image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if 32 in tags[_BITS_PER_SAMPLE] and _UNSIGNED in tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)):
+            pixels = pixels.view(np.uint32)  # Pillow takes them for signed
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+
+def _tifffile_pixels(path: Path, page: int | None) -> np.ndarray:
+    with _opened_by_tifffile(path) as file:
+        _check_page(path, page, len(file.pages))
+        leaf = file.pages[page or 0]
+        pixels = leaf.asarray()
+        if leaf.axes.startswith("S") and pixels.ndim == 3:  # planes one after the other
+            pixels = np.moveaxis(pixels, 0, -1)
+        kind = leaf.keyframe or file.pages.first  # later pages state only what differs
+        extra = kind.extrasamples if pixels.ndim == 3 else ()
+        # Beside colors, an extra sample of no stated meaning is alpha too; beside grey it is data.
+        colors = kind.photometric == tifffile.PHOTOMETRIC.RGB
+        if len(extra) == 1 and (colors or extra[0] in _ALPHA):
+            pixels = pixels[..., :-1]
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3):
+        raise ValueError(f"an array of shape {pixels.shape} is not an image")
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
