@@ -1,0 +1,1 @@
+"""What the network learns, made from instances with NumPy alone: labels, borders, distances."""
