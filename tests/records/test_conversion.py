@@ -1,0 +1,132 @@
+"""The command from a config to records, report and masks."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.records.test_writer import content
+from tests.sources.coco_files import annotation, coco, image, square, write
+from unet_keras.config import load
+from unet_keras.errors import InputError
+from unet_keras.records.conversion import convert
+from unet_keras.records.manifest import verify
+
+
+def config(folder, *overrides):
+    folders = [f"source.images={folder}/images", f"source.annotations={folder}/annotations"]
+    common = ["source.kind=coco", f"records.path={folder}/records", "records.workers=1"]
+    return load(overrides=[*folders, *common, *overrides])
+
+
+@pytest.fixture
+def dirty(tmp_path):
+    """A leak, a crowd, and an instance that two smaller ones cover."""
+    halves = [[[5, 5, 7, 5, 7, 9, 5, 9]], [[7, 5, 9, 5, 9, 9, 7, 9]]]
+    covered = [annotation(k, 1, outline) for k, outline in enumerate([square(5, 5), *halves], 10)]
+    crowd = annotation(20, 1, square(1, 1), iscrowd=1)
+    train = coco([image(1, "A172_1.png"), image(2, "A172_2.png")], [*covered, crowd])
+    val = coco([image(2, "A172_2.png")], [annotation(30, 2, square(10, 10))])
+    write(tmp_path, train=train, val=val, images=["A172_1.png"])
+    write(tmp_path, images=["A172_2.png"])
+    pixels = np.random.default_rng(1).integers(0, 255, (20, 30), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "images" / "A172_2.png")
+    return tmp_path
+
+
+def test_what_is_odd_is_said_and_reported(dirty, caplog):
+    with caplog.at_level(logging.INFO):
+        convert(config(dirty))
+    vanished = [line for line in caplog.messages if "vanish" in line]
+    assert len(vanished) == 1
+    assert vanished[0].endswith(
+        "1 instance vanished under others (targets.overlap=smallest), by image and number: "
+        "A172_1.png: 1"
+    )
+    report = json.loads((dirty / "records" / "report.json").read_text())
+    assert report["source"]["crowds"] == 1
+    assert report["source"]["leaked_images"] == {"A172_2.png": ["train", "val"]}
+    assert [remark for remark in report["remarks"] if "image in several splits" in remark]
+    assert report["identical_images"][0][0]["split"] == "train"
+    assert report["overlaps"]["vanished"][0]["numbers"] == [1]
+    page = (dirty / "records" / "report.html").read_text()
+    for remark in report["remarks"]:
+        assert remark in page
+        assert sum(remark in message for message in caplog.messages) == 1
+
+
+def test_a_second_run_says_the_same_and_changes_nothing(dirty, caplog):
+    convert(config(dirty))
+    before = content(dirty / "records")
+    (dirty / "records" / "report.html").unlink()
+    with caplog.at_level(logging.INFO):
+        convert(config(dirty))
+    assert content(dirty / "records") == before
+    assert any("vanish" in line for line in caplog.messages)
+    assert any("holds these records already" in line for line in caplog.messages)
+
+
+def test_the_report_does_not_touch_what_is_recorded(dirty, tmp_path):
+    convert(config(dirty))
+    with_report = content(dirty / "records")
+    (dirty / "records" / "manifest.json").unlink()  # converted anew, onto an old report
+    convert(config(dirty))
+    assert content(dirty / "records") == with_report
+    assert verify(dirty / "records") == []
+
+
+def test_masks_are_written_beside_records(dirty):
+    convert(config(dirty), masks=dirty / "png")
+    assert sorted(content(dirty / "png")) == [
+        "images/train/A172_1.png",
+        "images/train/A172_2.png",
+        "images/val/A172_2.png",
+        "masks/train/A172_1.png",
+        "masks/train/A172_2.png",
+        "masks/val/A172_2.png",
+    ]
+    before = content(dirty / "png")
+    convert(config(dirty), masks=dirty / "png")  # the records are there already
+    assert content(dirty / "png") == before
+    with pytest.raises(InputError, match="is not of these images"):
+        convert(config(dirty, "source.on_leak=drop"), masks=dirty / "png")
+    manifest = json.loads((dirty / "records" / "manifest.json").read_text())
+    assert manifest["configuration"]["on_leak"] == "warn"  # refused before anything was written
+
+
+def test_classes_that_are_named_count_though_none_is_there(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (20, 10), 2).save(tmp_path / name / "a.png")
+    folders = [f"source.images={tmp_path}/images", f"source.annotations={tmp_path}/masks"]
+    manifest = convert(
+        load(
+            overrides=[
+                *folders,
+                "source.kind=folders",
+                "source.mask_kind=classes",
+                "source.class_values=[1, 2, 3]",
+                "source.fractions=[1, 0, 0]",
+                f"records.path={tmp_path}/records",
+            ]
+        )
+    )
+    assert manifest.num_classes == 3
+    assert manifest.class_frequencies == (0, 0, 1, 0)
+
+
+def test_the_command_writes_masks(dirty, monkeypatch, capsys):
+    from unet_keras import make_records
+
+    monkeypatch.chdir(dirty)
+    arguments = ["source.kind=coco", "source.images=images", "source.annotations=annotations"]
+    arguments += ["records.path=r", "--write-masks", "png"]
+    monkeypatch.setattr("sys.argv", ["make_records", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        make_records.main()
+    assert stop.value.code == 0
+    assert capsys.readouterr().err == ""  # no bar where nobody looks
+    assert len(content(Path("png"))) == 6

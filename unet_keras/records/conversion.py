@@ -1,0 +1,161 @@
+"""From an experiment's source to its records: the step that `make_records` and `train` share."""
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from unet_keras.config import Config
+from unet_keras.records.build import TargetSettings
+from unet_keras.records.manifest import Manifest
+from unet_keras.records.masks import mask_names, write_masks
+from unet_keras.records.placing import REPORT_NAMES
+from unet_keras.records.report import keep_report
+from unet_keras.records.writer import write_records
+from unet_keras.sources.base import SPLITS, SampleReference
+from unet_keras.sources.coco import SourceNotes, read_coco
+from unet_keras.sources.download import download_livecell
+from unet_keras.sources.folder_splits import read_lists
+from unet_keras.sources.folders import folder_references
+from unet_keras.sources.synthetic import synthetic_references
+
+logger = logging.getLogger(__name__)
+
+
+def convert(config: Config, *, masks: Path | None = None) -> Manifest:
+    """Convert what the config's source holds into records at `records.path`, with a report.
+
+    Records that are there already, of the same images and settings, are left as they are.
+
+    Args:
+        config: The experiment.
+        masks: Folder for images and masks as grey PNG files too.
+
+    Returns:
+        The manifest of the records.
+
+    Raises:
+        InputError: The source is absent or damaged; what was at `records.path` before stays.
+    """
+    references, notes = _read(config)
+    path = Path(config.records.path)
+    names = [] if masks is None else mask_names(references, masks)
+    groups = Counter(reference.split for reference in references)
+    logger.info(
+        "%d images: %s", len(references), ", ".join(f"{n} {split}" for split, n in groups.items())
+    )
+    with _bar(len(references)) as bar:
+        manifest = write_records(
+            references,
+            path,
+            maps=config.records.maps,
+            sigma_pixels=config.targets.sigma_pixels,
+            separate=config.targets.separate_touching,
+            overlap=config.targets.overlap,
+            workers=config.records.workers or None,
+            shard_images=config.records.shard_images,
+            num_classes=max(1, len(config.source.class_values)),
+            configuration=_configuration(config),
+            progress=bar.update,
+        )
+    remarks = notes.lines()
+    report = keep_report(path, manifest, references, notes=asdict(notes), remarks=remarks)
+    for remark in report["remarks"][len(remarks) :]:  # the source's came before the conversion
+        logger.warning("%s: %s", path, remark)
+    logger.info("records:     %s", path)
+    logger.info("look at it:  %s", path / REPORT_NAMES[0])
+    if masks is not None:
+        written = write_masks(
+            references,
+            names,
+            masks,
+            TargetSettings(
+                separate=config.targets.separate_touching, overlap=config.targets.overlap
+            ),
+            num_classes=manifest.num_classes,
+            workers=config.records.workers or None,
+        )
+        with _bar(len(references)) as bar:
+            for images in written:
+                bar.update(images)
+        logger.info("masks:       %s", masks)
+    return manifest
+
+
+def _configuration(config: Config) -> dict[str, Any]:
+    """What decides the records; where they were fetched from does not, nor does their license."""
+    other = ("download", "url", "sha256", "license")
+    return {name: value for name, value in asdict(config.source).items() if name not in other}
+
+
+def _bar(images: int) -> tqdm:
+    """A progress bar with images a second and time left; none where nobody looks."""
+    return tqdm(total=images, unit="image", disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def _transfers() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each file that is downloaded or unpacked."""
+    bars: dict[str, tqdm] = {}
+
+    def report(name: str, done: int, total: int) -> None:
+        if name not in bars:
+            named = {"desc": name, "unit": "B", "unit_scale": True}
+            bars[name] = tqdm(total=total, disable=not sys.stderr.isatty(), **named)
+        bars[name].update(done - bars[name].n)
+
+    try:
+        yield report
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def read_source(config: Config) -> Sequence[SampleReference]:
+    """List what the config's source offers, without opening an image."""
+    return _read(config)[0]
+
+
+def _read(config: Config) -> tuple[Sequence[SampleReference], SourceNotes]:
+    """List the images, and say what is irregular."""
+    source = config.source
+    if source.download:
+        with _transfers() as report:
+            download_livecell(
+                Path(source.images),
+                Path(source.annotations),
+                url=source.url,
+                sha256=source.sha256,
+                progress=report,
+            )
+    if source.kind == "coco":
+        references, notes = read_coco(
+            Path(source.images),
+            Path(source.annotations),
+            group_pattern=source.group_pattern,
+            on_leak=source.on_leak,
+        )
+        for line in notes.lines():
+            logger.warning("%s: %s", source.annotations, line)
+        return references, notes
+    if source.kind == "folders":
+        listed = folder_references(
+            Path(source.images),
+            Path(source.annotations),
+            kind=source.mask_kind,
+            class_values=source.class_values,
+            lists=read_lists(Path(source.lists)) if source.lists else None,
+            fractions=source.fractions,
+            seed=config.seed,
+            group_pattern=source.group_pattern,
+            split_by_group=source.split_by_group,
+        )
+        return listed, SourceNotes()
+    counts = dict(zip(SPLITS, source.counts, strict=True))
+    return synthetic_references(counts, seed=config.seed, size=source.size), SourceNotes()

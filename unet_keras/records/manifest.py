@@ -1,0 +1,321 @@
+"""The manifest: what is in a folder of records, and whether it is still as it was written.
+
+RECORDS/manifest.json                        this
+RECORDS/<split>-00000-of-00016.tfrecord      the shards it names, with their SHA-256
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from unet_keras.errors import InputError
+from unet_keras.records.framing import FramingError, read_frames
+from unet_keras.records.schema import SCHEMA_VERSION, read_features, required_features
+
+MANIFEST_NAME = "manifest.json"
+WORK_FOLDER = ".conversion"  # below the records: what an unfinished conversion keeps
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of records.
+
+    Attributes:
+        file: Its name, in the manifest's folder.
+        images: Number of records.
+        bytes: Its size.
+        sha256: Of its content, hexadecimal.
+    """
+
+    file: str
+    images: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The images of one group, the cell type in LIVECell.
+
+    Attributes:
+        images: Number of images.
+        instances: Number of instances.
+        labeled_pixels: Pixels that an instance owns.
+    """
+
+    images: int
+    instances: int
+    labeled_pixels: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The records of one split; all zero where it has none.
+
+    Attributes:
+        images: Number of images.
+        instances: Number of instances.
+        pixels: Pixels of all images together.
+        shards: Its files.
+        groups: Its groups by name.
+        source_digest: SHA-256 of what was read for it, images and instances, hexadecimal.
+    """
+
+    images: int
+    instances: int
+    pixels: int
+    shards: tuple[Shard, ...]
+    groups: dict[str, Group]
+    source_digest: str
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """What became of pixels that several instances cover, and of instances that touch.
+
+    Attributes:
+        rule: Which instance owns such a pixel.
+        shared_pixels: Claims on pixels that another instance got.
+        cut_instances: Instances that lost a pixel to another.
+        vanished_instances: Instances that lost all of theirs.
+        vanished: The numbers of those, by image id.
+        touching_instances: Instances that lose a pixel when touching ones are separated.
+        without_pixels: Annotated instances that cover no pixel, left out.
+    """
+
+    rule: str
+    shared_pixels: int
+    cut_instances: int
+    vanished_instances: int
+    vanished: dict[str, tuple[int, ...]]
+    touching_instances: int
+    without_pixels: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a folder of records.
+
+    Attributes:
+        schema_version: Of the records.
+        splits: By name, always train, val and test.
+        num_classes: K, the classes an instance may have.
+        class_frequencies: Share of the training pixels of background, class 1, ... K, after
+            separation; they add up to 1.
+        mean: Mean of the training images' grey values (of all, without training images).
+        scale: Their standard deviation; 1 where all are equal.
+        channels: C of each image.
+        image_dtype: uint8, uint16 or float32.
+        smallest_size: Smallest height and smallest width of an image.
+        largest_size: Largest height and largest width of an image.
+        most_instances: Of one image.
+        maps: Names of the maps in each record.
+        sigma_pixels: Width of the border weights.
+        separate: Whether touching instances are separated in the foreground.
+        overlaps: The rule for shared pixels, and its effect.
+        versions: Of the libraries that decide the records' bytes.
+        configuration: What the records were asked for with, as the caller described it.
+        ranges: Lowest and highest, over the training images, of `grey_mean`, `grey_deviation` and
+            `cell_area`, the median area of an image's instances in pixels; what lies outside was
+            not learned from. Empty in manifests that are older than this.
+        outline_share: Share of the training pixels that are the outermost of an instance; 0 in
+            manifests that are older than this.
+    """
+
+    schema_version: int
+    splits: dict[str, Split]
+    num_classes: int
+    class_frequencies: tuple[float, ...]
+    mean: float
+    scale: float
+    channels: int
+    image_dtype: str
+    smallest_size: tuple[int, int]
+    largest_size: tuple[int, int]
+    most_instances: int
+    maps: tuple[str, ...]
+    sigma_pixels: float
+    separate: bool
+    overlaps: Overlaps
+    versions: dict[str, str]
+    configuration: dict[str, Any]
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    outline_share: float = 0.0
+
+    @property
+    def pixel_size(self) -> float:
+        """Side of a pixel in micrometres; 0 where it is not known."""
+        return float(self.configuration.get("pixel_size", 0.0))
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels of logits that tell the classes apart: 1 for one class, else K + 1."""
+        return 1 if self.num_classes == 1 else self.num_classes + 1
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards of all splits."""
+        return [shard for split in self.splits.values() for shard in split.shards]
+
+    def to_text(self) -> str:
+        """Write as JSON; equal manifests give equal text."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read the manifest of a folder of records.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InputError: There are no records, a manifest of another schema version, or a damaged one.
+    """
+    path = Path(path)
+    file = path / MANIFEST_NAME
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        version = state["schema_version"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(_absence(path)) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} cannot be read as a manifest ({error}); make the records again: "
+            f"python -m unet_keras.make_records records.path={path}"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{file} is of schema version {version}, this program reads version {SCHEMA_VERSION}; "
+            "make the records again into another folder, or install the version that wrote them."
+        )
+    try:
+        return _manifest(state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{file} is damaged ({type(error).__name__}: {error}); make the records again: "
+            f"python -m unet_keras.make_records records.path={path}"
+        ) from error
+
+
+def verify(path: str | Path) -> list[str]:
+    """Check every shard's digest and number of records, and every record's checksums and schema.
+
+    Returns:
+        A line for each problem that names the file, and the record where it is in one; empty
+        when all is as it was written.
+
+    Raises:
+        InputError: The manifest itself is absent or damaged.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    problems = [problem for shard in manifest.shards for problem in _verify(path, shard, manifest)]
+    named = {shard.file for shard in manifest.shards}
+    strays = sorted(file.name for file in path.glob("*.tfrecord") if file.name not in named)
+    return problems + [f"{path / name} is not named in {MANIFEST_NAME}" for name in strays]
+
+
+def demand_intact(path: str | Path, *, thorough: bool = False) -> None:
+    """Refuse records that are not as they were written.
+
+    Args:
+        path: The folder of the records.
+        thorough: Whether all is read, as `verify` does; else only presence and size are checked,
+            which takes no time, and only files of another size are read.
+
+    Raises:
+        InputError: A shard is missing, cut off or damaged; the message is `verify`'s.
+    """
+    path = Path(path)
+    if thorough:
+        problems = verify(path)
+    else:
+        manifest = read_manifest(path)
+        changed = [shard for shard in manifest.shards if not _has_its_size(path, shard)]
+        problems = [problem for shard in changed for problem in _verify(path, shard, manifest)]
+    if problems:
+        more = f" ({len(problems) - 1} more: --verify lists them)" if len(problems) > 1 else ""
+        raise InputError(
+            f"{problems[0]}{more}; make the records again: "
+            f"python -m unet_keras.make_records records.path={path}"
+        )
+
+
+def _verify(path: Path, shard: Shard, manifest: Manifest) -> Iterator[str]:
+    file = path / shard.file
+    if not file.is_file():
+        yield f"{file} is missing"
+        return
+    wanted = required_features(manifest.maps)
+    count, sound = 0, True
+    try:
+        for data in read_frames(file):
+            missing = wanted - _feature_names(data)
+            if missing:
+                yield f"{file}: record {count} has no {', '.join(sorted(missing))}"
+                sound = False
+            count += 1
+    except FramingError as error:
+        yield f"{file}: {error}"
+        return
+    except OSError as error:
+        yield f"{file} cannot be read ({error.strerror})"
+        return
+    if count != shard.images:
+        yield f"{file} has {count} records; {MANIFEST_NAME} says {shard.images}"
+    elif sound and _sha256(file) != shard.sha256:
+        yield f"{file} is not the file that was written: its SHA-256 differs"
+
+
+def _has_its_size(path: Path, shard: Shard) -> bool:
+    file = path / shard.file
+    return file.is_file() and file.stat().st_size == shard.bytes
+
+
+def _feature_names(data: bytes) -> set[str]:
+    try:
+        return set(read_features(data))
+    except ValueError:
+        return set()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _absence(path: Path) -> str:
+    command = f"python -m unet_keras.make_records records.path={path}"
+    if (path / WORK_FOLDER).is_dir():
+        return f"The conversion into {path} was interrupted; run it again, it continues: {command}"
+    return f"There are no records in {path} (no {MANIFEST_NAME}); make them first: {command}"
+
+
+def _manifest(state: dict[str, Any]) -> Manifest:
+    """Rebuild from what `to_text` wrote."""
+    unknown = set(state) - {known.name for known in fields(Manifest)}
+    if unknown:
+        raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
+    overlaps = state["overlaps"]
+    ranges = {name: (low, high) for name, (low, high) in state.get("ranges", {}).items()}
+    vanished = {name: tuple(numbers) for name, numbers in overlaps["vanished"].items()}
+    tuples = ("class_frequencies", "smallest_size", "largest_size", "maps")
+    return Manifest(
+        **{
+            **state,
+            **{name: tuple(state[name]) for name in tuples},
+            "splits": {name: _split(split) for name, split in state["splits"].items()},
+            "ranges": ranges,
+            "overlaps": Overlaps(**{**overlaps, "vanished": vanished}),
+        }
+    )
+
+
+def _split(state: dict[str, Any]) -> Split:
+    shards = tuple(Shard(**shard) for shard in state["shards"])
+    groups = {name: Group(**group) for name, group in state["groups"].items()}
+    return Split(**{**state, "shards": shards, "groups": groups})

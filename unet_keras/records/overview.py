@@ -1,0 +1,165 @@
+"""What the data report says: figures of all images added up, and what a user should look at.
+
+figures   one `ImageFigures` an image
+overview  strings, finite numbers, None, lists, dictionaries: what `report.json` holds
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean, median
+from typing import Any
+
+from unet_keras.records.figures import ImageFigures
+from unet_keras.records.manifest import Manifest
+from unet_keras.sources.base import SPLITS, counted
+
+# An image is suspicious with less than this share of the instances its type has in the median,
+# where that many images show what the type is like.
+FEW_SHARE, FEW_IMAGES = 0.1, 5
+_NAMED = 3  # in a sentence
+
+
+def overview(
+    manifest: Manifest,
+    figures: Sequence[ImageFigures],
+    *,
+    notes: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Add up what was counted.
+
+    Args:
+        manifest: Of the records.
+        figures: One an image.
+        notes: What is irregular in the source, as the source reports it; JSON values.
+        remarks: The same in sentences.
+
+    Returns:
+        What `report.json` holds; `remarks` are the source's and those on what was found here.
+    """
+    group_names = sorted({one.group for one in figures})
+    of_group = {name: [one for one in figures if one.group == name] for name in group_names}
+    medians = {name: median(one.instances for one in some) for name, some in of_group.items()}
+    found: dict[str, Any] = {
+        "overlaps": _overlaps(manifest, figures),
+        "identical_images": _identical(figures),
+        "suspicious_images": [
+            {**_name(one), "instances": one.instances, "median_of_group": medians[one.group]}
+            for one in figures
+            if _is_suspicious(one, medians[one.group], len(of_group[one.group]))
+        ],
+    }
+    return {
+        "remarks": [*remarks, *_remarks(found)],
+        "total": _totals(figures),
+        "groups": {name: _totals(some) for name, some in of_group.items()},
+        **found,
+        "source": dict(notes or {}),
+        "images": [asdict(one) for one in figures],
+    }
+
+
+def _totals(figures: Sequence[ImageFigures]) -> dict[str, dict[str, Any]]:
+    """Sums over each split that has images, and over all."""
+    parts = {split: [one for one in figures if one.split == split] for split in SPLITS}
+    return {name: _sum(some) for name, some in (("all", figures), *parts.items()) if some}
+
+
+def _sum(figures: Sequence[ImageFigures]) -> dict[str, Any]:
+    pixels = sum(one.height * one.width for one in figures)
+    instances = sum(one.instances for one in figures)
+    labeled = sum(one.labeled_pixels for one in figures)
+    touching = sum(one.touching_instances for one in figures)
+    scored = [one for one in figures if one.instances]  # nothing to find is no merit
+    return {
+        "images": len(figures),
+        "instances": instances,
+        "pixels": pixels,
+        "labeled_pixels": labeled,
+        "labeled_share": labeled / pixels if pixels else None,
+        "mean_instance_pixels": labeled / instances if instances else None,
+        "touching_instances": touching,
+        "touching_share": touching / instances if instances else None,
+        "accuracy_connected": _mean(one.accuracy_connected for one in scored),
+        "accuracy_separated": _mean(one.accuracy_separated for one in scored),
+    }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    listed = list(values)
+    return fmean(listed) if listed else None
+
+
+def _overlaps(manifest: Manifest, figures: Sequence[ImageFigures]) -> dict[str, Any]:
+    named = {one.image_id: _name(one) for one in figures}
+    counted = asdict(manifest.overlaps)
+    counted["vanished"] = [
+        {
+            **named.get(image_id, {"image_id": image_id, "file_name": image_id}),
+            "numbers": list(numbers),
+        }
+        for image_id, numbers in manifest.overlaps.vanished.items()
+    ]
+    return counted
+
+
+def _identical(figures: Sequence[ImageFigures]) -> list[list[dict[str, Any]]]:
+    """Images whose pixels are equal, in the order of their first."""
+    copies: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in figures:
+        copies[one.pixels_digest].append(_name(one))
+    return [some for some in copies.values() if len(some) > 1]
+
+
+def _is_suspicious(one: ImageFigures, usual: float, images: int) -> bool:
+    few = images >= FEW_IMAGES and one.instances < FEW_SHARE * usual
+    return few or one.instances == 0
+
+
+def _name(one: ImageFigures) -> dict[str, Any]:
+    names = ("image_id", "file_name", "split", "group")
+    return {name: getattr(one, name) for name in names}
+
+
+def _remarks(found: Mapping[str, Any]) -> list[str]:
+    """Say in a sentence each what was found; nothing where there is nothing."""
+    overlaps, suspicious = found["overlaps"], found["suspicious_images"]
+    sentences = []
+    if overlaps["vanished"]:
+        listed = _some(
+            overlaps["vanished"],
+            lambda one: f"{one['file_name']}: {', '.join(map(str, one['numbers']))}",
+        )
+        sentences.append(
+            f"{counted(overlaps['vanished_instances'], 'instance')} vanished under others "
+            f"(targets.overlap={overlaps['rule']}), by image and number: {listed}"
+        )
+    if found["identical_images"]:
+        leaks = sum(len({one["split"] for one in some}) > 1 for some in found["identical_images"])
+        listed = _some(
+            found["identical_images"],
+            lambda some: " = ".join(f"{one['file_name']} ({one['split']})" for one in some),
+        )
+        sentences.append(
+            f"{counted(len(found['identical_images']), 'image')} found several times, "
+            f"pixel by pixel, {leaks} of them in several splits: {listed}"
+        )
+    if suspicious:
+        listed = _some(
+            suspicious,
+            lambda one: (
+                f"{one['file_name']} has {one['instances']} "
+                f"({one['group']}: {one['median_of_group']:g})"
+            ),
+        )
+        sentences.append(
+            f"{counted(len(suspicious), 'image')} with very few instances beside the median "
+            f"of their type: {listed}"
+        )
+    return sentences
+
+
+def _some(items: Sequence[Any], text: Callable[[Any], str]) -> str:
+    more = "; ..." if len(items) > _NAMED else ""
+    return "; ".join(map(text, items[:_NAMED])) + more

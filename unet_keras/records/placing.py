@@ -1,0 +1,86 @@
+"""The folder a conversion works in, and the move of what it made into place.
+
+RECORDS/.conversion/       parts, complete shards and the new manifest, until all is complete
+RECORDS/*.tfrecord         moved here then, and only then
+RECORDS/manifest.json      moved last: where it is, everything it names is
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from unet_keras.errors import InputError
+from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, read_manifest
+from unet_keras.records.parts import UnfinishedError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; there, two conversions into one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_NAME = "lock"
+STAMP_NAME = ".conversion.json"  # what the records were made of, and each image in figures
+REPORT_NAMES = ("report.html", "report.json")
+_SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord")
+
+
+def publish(path: Path, work: Path) -> None:
+    """Move complete records into place, if there are any; interrupted, it can be called again."""
+    if not (work / MANIFEST_NAME).is_file():
+        return
+    manifest = read_manifest(work)
+    # From here on, nothing claims to be complete, and no report is about other records.
+    for name in (MANIFEST_NAME, STAMP_NAME, *REPORT_NAMES):
+        (path / name).unlink(missing_ok=True)
+    named = {shard.file for shard in manifest.shards}
+    for file in path.iterdir():
+        if _SHARD_NAME.fullmatch(file.name) and file.name not in named:
+            file.unlink()
+    for name in (*named, STAMP_NAME, MANIFEST_NAME):
+        if (work / name).is_file():
+            (work / name).replace(path / name)
+
+
+@contextmanager
+def working_folder(path: Path) -> Iterator[Path]:
+    """Hold the folder in which a conversion works; remove it unless it can be continued.
+
+    What is finished stays where the machine ended the conversion, and goes where the data did:
+    then nothing half-written is left.
+    """
+    work = path / WORK_FOLDER
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / LOCK_NAME).open("w")
+    except OSError as error:
+        raise InputError(
+            f"records.path={path} cannot be written to ({error.strerror}); give another folder."
+        ) from error
+    with lock:
+        _lock(lock, path)
+        try:
+            yield work
+        except InputError as error:
+            if not isinstance(error, UnfinishedError):
+                shutil.rmtree(work, ignore_errors=True)
+                for folder in made:
+                    with suppress(OSError):  # not empty: it is somebody's
+                        folder.rmdir()
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _lock(lock: TextIO, path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UnfinishedError(
+            f"Another process is converting into {path}; wait for it to end, or give another "
+            "records.path."
+        ) from error
