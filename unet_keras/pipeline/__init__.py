@@ -1,0 +1,1 @@
+"""The tf.data graph from shards to augmented batches."""
