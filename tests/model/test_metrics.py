@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from unet_keras.model.losses import SoftDice, soft_dice
+from unet_keras.model.metrics import Dice, IoU, LossPart
+
+
+def pack(index, weight) -> np.ndarray:
+    return np.stack([index, np.broadcast_to(weight, index.shape)], -1).astype("float32")
+
+
+def logits_of(prediction: np.ndarray, classes: int) -> np.ndarray:
+    """Return logits whose decision is the given class map."""
+    if classes == 1:
+        return np.where(prediction, 0.01, -0.01)[..., None].astype("float32")
+    return np.eye(classes, dtype="float32")[prediction] - 5
+
+
+def random_maps(classes: int, batch: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(5)
+    truth, prediction = random.integers(0, max(classes, 2), (2, batch, 6, 7))
+    return truth, prediction, random.integers(0, 3, truth.shape)
+
+
+def update(metric, truth, prediction, weight, classes: int) -> float:
+    metric.update_state(pack(truth, weight), logits_of(prediction, classes))
+    return float(metric.result())
+
+
+def test_both_against_counting() -> None:
+    truth, prediction, weight = random_maps(1)
+    inside = weight > 0
+    both = (truth & prediction)[inside].sum()
+    sizes = truth[inside].sum() + prediction[inside].sum()
+    assert update(Dice(), truth, prediction, weight, 1) == pytest.approx(2 * both / sizes)
+    assert update(IoU(), truth, prediction, weight, 1) == pytest.approx(both / (sizes - both))
+
+
+def test_several_classes_together_and_one_by_one() -> None:
+    truth, prediction, _ = random_maps(4)
+    hits = ((truth == prediction) & (truth > 0)).sum()
+    sizes = (truth > 0).sum() + (prediction > 0).sum()
+    assert update(Dice(), truth, prediction, 1, 4) == pytest.approx(2 * hits / sizes)
+    hits = ((truth == 2) & (prediction == 2)).sum()
+    union = ((truth == 2) | (prediction == 2)).sum()
+    assert update(IoU(class_index=2), truth, prediction, 1, 4) == pytest.approx(hits / union)
+
+
+@pytest.mark.parametrize("metric", [Dice, IoU])
+def test_batches_add_up_and_reset_forgets(metric) -> None:
+    truth, prediction, weight = random_maps(1)
+    whole = update(metric(), truth, prediction, weight, 1)
+    parts = metric()
+    update(parts, truth[:1], prediction[:1], weight[:1], 1)
+    assert update(parts, truth[1:], prediction[1:], weight[1:], 1) == whole
+    parts.reset_state()
+    assert update(parts, truth, prediction, weight, 1) == whole
+
+
+@pytest.mark.parametrize("metric", [Dice, IoU])
+def test_nothing_to_find_and_nothing_found_is_right(metric) -> None:
+    empty = np.zeros((1, 3, 3), int)
+    assert float(metric().result()) == 1
+    assert update(metric(), empty, empty, 1, 1) == 1
+    assert update(metric(), empty, empty + 1, 1, 1) == 0
+    assert update(metric(), empty + 1, empty, 1, 1) == 0
+
+
+def test_counts_stay_exact_beyond_what_float32_can_count() -> None:
+    metric = Dice()
+    metric.both.assign(2**24)
+    metric.predicted.assign(2**24)
+    metric.true.assign(2**24)
+    update(metric, np.ones((1, 1, 1), int), np.ones((1, 1, 1), int), 1, 1)
+    assert int(metric.both) == 2**24 + 1
+
+
+def test_a_plain_class_map_and_a_weight_map_as_sample_weight() -> None:
+    truth, prediction, weight = random_maps(1)
+    packed, plain = Dice(), Dice()
+    expected = update(packed, truth, prediction, weight, 1)
+    plain.update_state(truth, logits_of(prediction, 1), weight)
+    assert float(plain.result()) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_logits(dtype) -> None:
+    truth, prediction, weight = random_maps(1)
+    metric = Dice()
+    metric.update_state(pack(truth, weight), tf.cast(logits_of(prediction, 1), dtype))
+    assert float(metric.result()) == update(Dice(), truth, prediction, weight, 1)
+
+
+def test_xla_counts_alike() -> None:
+    truth, prediction, weight = random_maps(3)
+    metric = IoU()
+    compiled = tf.function(metric.update_state, jit_compile=True)
+    compiled(tf.constant(pack(truth, weight)), tf.constant(logits_of(prediction, 3)))
+    assert float(metric.result()) == update(IoU(), truth, prediction, weight, 3)
+
+
+def test_loss_part_is_the_mean_over_images() -> None:
+    truth, prediction, weight = random_maps(1)
+    y, logits = pack(truth, weight), logits_of(prediction, 1)
+    part = LossPart(SoftDice())
+    part.update_state(y[:3], logits[:3])
+    part.update_state(y[3:], logits[3:])
+    assert part.name == "soft_dice"
+    assert float(part.result()) == pytest.approx(soft_dice(y, logits).numpy().mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "metric", [Dice(), IoU(class_index=2, name="cells"), LossPart(SoftDice(0.5))]
+)
+def test_configuration_survives_a_round_trip(metric) -> None:
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
+    assert type(again) is type(metric)
+    assert again.get_config() == metric.get_config()
+
+
+def test_the_background_is_no_class_to_score() -> None:
+    with pytest.raises(ValueError, match="class_index=0 must be at least 1"):
+        Dice(class_index=0)
