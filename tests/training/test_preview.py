@@ -1,0 +1,82 @@
+"""The preview shows what training sees, not something like it."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.runs import small_config
+from unet_keras import config as configuration
+from unet_keras.pipeline.augment import NO_AUGMENTATION, Augmentation
+from unet_keras.pipeline.dataset import load_dataset
+from unet_keras.train import main
+from unet_keras.training.preview import preview_picture, read_samples
+
+CROP = (48, 64)
+GIVEN = {"crop": CROP, "seed": 0, "border_weight": 5.0}
+MOVED = Augmentation(jit_compile=False)
+
+
+@pytest.fixture(scope="module")
+def samples(records: Path) -> list:
+    return list(read_samples(records, 3, augmentation=MOVED, **GIVEN))
+
+
+def test_images_and_weights_are_those_of_the_batches(records: Path, samples: list) -> None:
+    batch = next(iter(load_dataset(records, "train", augment=MOVED, batch_size=3, **GIVEN)))
+    image, packed = (part.numpy() for part in batch)
+    np.testing.assert_array_equal(np.stack([s.image for s in samples]), image)
+    np.testing.assert_array_equal(np.stack([s.weight for s in samples]), packed[..., -1])
+    # The foreground is what separation leaves of the labels, which move by the same map.
+    labels = np.stack([s.labels for s in samples])
+    assert (labels[packed[..., 0] > 0] > 0).all()
+    assert (labels > 0).sum() < 1.5 * packed[..., 0].sum()
+
+
+def test_coordinates_lead_back_to_the_plain_crop(records: Path, samples: list) -> None:
+    plain = list(read_samples(records, 3, augmentation=NO_AUGMENTATION, **GIVEN))
+    for moved, still in zip(samples, plain, strict=True):
+        place = np.rint(moved.coordinates).astype(int)
+        inside = ((place >= 0) & (place < CROP)).all(axis=-1)
+        assert inside.mean() > 0.1
+        expected = still.labels[tuple(place[inside].T)]
+        assert (moved.labels[inside] == expected).mean() > 0.99
+    appended = replace(MOVED, mode="append")
+    for one, other in zip(
+        samples, read_samples(records, 3, augmentation=appended, **GIVEN), strict=True
+    ):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_a_row_a_sample_and_a_straight_grid_without_augmentation(records: Path) -> None:
+    one, three = (
+        preview_picture(records, count, augmentation=NO_AUGMENTATION, **GIVEN) for count in (1, 3)
+    )
+    assert one.shape[1] == three.shape[1] >= 4 * 64
+    assert three.shape[0] > 2 * one.shape[0] >= 2 * 48
+    np.testing.assert_array_equal(three[: one.shape[0]], one)
+    image, grid = one[-48:, :64], one[-48:, 70:134]
+    drawn = (image != grid).any(axis=-1)
+    assert drawn[8].all()
+    assert drawn[:, 8].all()
+    assert not drawn[6, 6]
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_picture_and_no_run(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "config.yaml"
+    configuration.save(small_config(records, tmp_path / "run"), path)
+    for count, status in (("2", 0), ("0", 2)):
+        monkeypatch.setattr(sys, "argv", ["train", str(path), "--preview", count])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == status
+    assert "--preview 0 must be at least 1" in capsys.readouterr().err
+    with Image.open(tmp_path / "run-preview.png") as picture:
+        assert picture.size[0] > 4 * 32
+    assert not (tmp_path / "run").exists()

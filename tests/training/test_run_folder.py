@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.runs import small_config
+from unet_keras.errors import InputError
+from unet_keras.records.manifest import read_manifest
+from unet_keras.training import fit
+from unet_keras.training.run_folder import make_run_folder, sole_user
+
+
+def claim(records: Path, run: Path, *overrides: str) -> None:
+    fit.claim_run_folder(run, small_config(records, run, *overrides), read_manifest(records))
+
+
+def test_a_new_folder_is_claimed_with_all_that_says_what_it_is(
+    records: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "deep" / "run"
+    claim(records, run)
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.yaml", "manifest.json", "versions.json",
+    ]  # fmt: skip
+    assert {"python", "tensorflow", "keras"} <= json.loads(
+        (run / "versions.json").read_text()
+    ).keys()
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+    claim(records, run)
+
+
+def test_an_empty_folder_may_be_there(records: Path, tmp_path: Path) -> None:
+    claim(records, tmp_path)
+    assert (tmp_path / "config.yaml").exists()
+
+
+def test_another_config_is_refused_with_all_that_differs(records: Path, tmp_path: Path) -> None:
+    claim(records, tmp_path / "run")
+    with pytest.raises(InputError, match=r"another config \(loss.dice: 1.0 != 0.5; seed: 0 != 1\)"):
+        claim(records, tmp_path / "run", "seed=1", "loss.dice=0.5")
+
+
+def test_a_folder_that_was_moved_is_still_the_runs(records: Path, tmp_path: Path) -> None:
+    claim(records, tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    claim(records, tmp_path / "moved")
+
+
+def test_something_else_in_the_way_is_left_alone(records: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    for place in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(InputError, match="exists and is no run folder"):
+            claim(records, place)
+    assert (tmp_path / "thesis.tex").read_text() == "x"
+
+
+def test_records_that_were_made_anew_are_noticed(records: Path, tmp_path: Path) -> None:
+    claim(records, tmp_path / "run")
+    manifest = tmp_path / "run" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"mean": ', '"mean": 1'))
+    with pytest.raises(InputError, match=r"is not what .*run was begun with"):
+        claim(records, tmp_path / "run")
+
+
+def test_other_versions_are_told(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim(records, tmp_path / "run")
+    (tmp_path / "run/versions.json").write_text('{"keras": "3.0.0"}')
+    claim(records, tmp_path / "run")
+    assert "was begun with another version: keras 3.0.0 -> " in caplog.text
+
+
+def test_a_folder_that_could_not_be_made_whole_is_not_there(records: Path, tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_run_folder(tmp_path / "run", records / "manifest.json", fail)
+    assert not (tmp_path / "run").exists()
+    claim(records, tmp_path / "run")
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
+    with (
+        sole_user(tmp_path),
+        pytest.raises(InputError, match="is being trained by another process"),
+        sole_user(tmp_path),
+    ):
+        pass
+    with sole_user(tmp_path):
+        pass

@@ -1,0 +1,116 @@
+"""TensorBoard in a real browser, on a run's folder, over loopback."""
+
+import html
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urljoin
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with"),
+]
+
+
+@pytest.fixture
+def address(watched: Path) -> Iterator[str]:
+    """Where `tensorboard --logdir` serves a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tensorboard = Path(sys.executable).with_name("tensorboard")
+    command = [tensorboard, "--logdir", watched, "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            server.terminate()
+
+
+def fetch(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        return answer.read()
+
+
+def runs_shown(address: str) -> list[str]:
+    """Return the runs once TensorBoard has read all three."""
+    runs: list[str] = []
+    for _ in range(400):
+        try:
+            runs = json.loads(fetch(f"{address}data/runs"))
+        except OSError:
+            time.sleep(0.5)
+        if len(runs) == 3:
+            break
+        time.sleep(0.2)
+    return runs
+
+
+def browse(address: str, profile: Path) -> str:
+    """Open a page and return its DOM once nothing is loaded any more."""
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars",
+        "--disable-extensions", "--disable-default-apps", "--window-size=1500,1900",
+        f"--user-data-dir={profile}", "--virtual-time-budget=60000", "--dump-dom", address,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    return html.unescape(done.stdout)
+
+
+def test_a_browser_shows_curves_and_panels(address: str, watched: Path, tmp_path: Path) -> None:
+    assert runs_shown(address) == ["tensorboard", "tensorboard/train", "tensorboard/validation"]
+    wanted = ("loss/total", "score/dice", "panel", "samples")
+    page = browse(f"{address}?tagFilter={'%7C'.join(wanted)}#timeseries", tmp_path / "profile")
+    for tag in wanted:
+        assert tag in page, f"there is no card {tag}"
+    last = (watched / "history.csv").read_text().splitlines()[-1].split(",")
+    names = (watched / "history.csv").read_text().splitlines()[0].split(",")
+    value = float(dict(zip(names, last, strict=True))["val_loss"])
+    assert f"{value:.4g}" in page, "the last point of the validation's loss"
+    sources = re.findall(r'<img[^>]* src="(data/plugin/timeseries/imageData[^"]*)"', page)
+    pictures = [
+        np.array(Image.open(io.BytesIO(fetch(urljoin(address, source))))) for source in sources
+    ]
+    assert len(pictures) == 2
+    assert all(picture.shape[2] == 3 and picture.std() > 20 for picture in pictures)
+
+    shown = {name: fetch(f"{address}data/plugin/{name}/tags") for name in ("pr_curves", "text")}
+    assert b"precision_recall/pr_curves" in shown["pr_curves"]
+    assert json.loads(shown["text"]) == {"tensorboard": ["config"]}
+
+
+def test_runs_can_be_compared_by_their_final_scores(address: str, watched: Path) -> None:
+    runs_shown(address)
+    request = urllib.request.Request(
+        f"{address}data/plugin/hparams/session_groups",
+        json.dumps(
+            {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_RUNNING"],
+             "colParams": [{"metric": {"group": "validation", "tag": "best/dice"}}],
+             "startIndex": 0, "sliceSize": 10}
+        ).encode(),
+        {"Content-Type": "application/json"},
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        (group,) = json.loads(answer.read())["sessionGroups"]
+    assert group["hparams"]["train.phases.0.learning_rate"] == 0.01
+    assert group["hparams"]["train.precision"] == "mixed_float16"
+    scores = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
+    rows = [line.split(",") for line in (watched / "history.csv").read_text().splitlines()]
+    dice = max(float(row[rows[0].index("val_dice")]) for row in rows[1:])
+    assert scores["best/dice"] == pytest.approx(dice)

@@ -1,0 +1,1 @@
+"""Fitting: phases, callbacks, resuming."""

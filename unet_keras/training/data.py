@@ -1,0 +1,129 @@
+"""The batches a run sees: endless transformed crops, and the same centers of validation images."""
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from unet_keras.config import Config
+from unet_keras.drawing import write_png
+from unet_keras.pipeline.dataset import load_dataset
+from unet_keras.pipeline.kinds import balanced_weights
+from unet_keras.records.manifest import Manifest, read_manifest
+from unet_keras.training.phases import Stretch
+from unet_keras.training.planning import plan
+from unet_keras.training.preview import preview_picture
+
+logger = logging.getLogger(__name__)
+
+# Side of what validation looks at; larger centers would need more memory than training does.
+LARGEST_VALIDATION_PIXELS = 1024
+
+
+def training_data(
+    config: Config, stretch: Stretch, *, start_step: int, phase_step: int = 0, margin: int
+) -> tf.data.Dataset:
+    """Return the endless batches of a phase, from a step of it on.
+
+    Args:
+        config: The experiment.
+        stretch: The phase.
+        start_step: The step, counted over the run.
+        phase_step: The same step, counted within the phase.
+        margin: Pixels that the network loses on each side.
+    """
+    position = stretch.data_position(start_step, phase_step)
+    if stretch.augment == "append":
+        # Of the data set that has each batch twice, the plain one first.
+        position = 2 * position + phase_step % 2
+    return load_dataset(
+        config.records.path,
+        "train",
+        augment=replace(config.augment, mode=stretch.augment),
+        seed=config.seed,
+        start_step=position,
+        **_dataset_arguments(config, stretch, margin),
+    )
+
+
+def validation_data(
+    config: Config, stretch: Stretch, *, margin: int, devices: int = 1
+) -> tf.data.Dataset:
+    """Return the center of each validation image, unchanged, weighted as the phase does.
+
+    Networks that take any size see as much of the images as all have, up to
+    `LARGEST_VALIDATION_PIXELS`: few images' centers of a training crop's size chose bad models.
+    Several devices get equal parts of each batch, as TensorFlow's convolutions fail without any
+    image; up to `devices` - 1 images are left out for that.
+    """
+    manifest = read_manifest(config.records.path)
+    arguments = _dataset_arguments(config, stretch, margin)
+    if margin == 0:
+        sides = manifest.smallest_size
+        height, width = (min(side, LARGEST_VALIDATION_PIXELS) for side in sides)
+        trained = config.pipeline.batch_size * math.prod(config.pipeline.crop)
+        arguments["crop"] = height, width
+        arguments["batch_size"] = max(1, trained // (height * width))
+    if devices == 1:
+        return load_dataset(config.records.path, "val", **arguments)
+    size = max(arguments.pop("batch_size") // devices, 1) * devices
+    images = manifest.splits["val"].images // devices * devices
+    left_out = manifest.splits["val"].images - images
+    if left_out:
+        logger.info("validation leaves out %d images: %d devices get as many", left_out, devices)
+    batches = load_dataset(config.records.path, "val", batch_size=1, **arguments)
+    return (
+        batches.take(images)
+        .unbatch()
+        .batch(size)
+        .prefetch(tf.data.AUTOTUNE)
+        .apply(tf.data.experimental.assert_cardinality(-(-images // size)))
+    )
+
+
+def draw_preview(config: Config, count: int) -> Path:
+    """Draw the first images of the first phase that transforms any; see `preview`.
+
+    Returns:
+        The picture, beside the run folder, which is not touched.
+    """
+    run, stretches = Path(config.train.run_dir), plan(config, 1)
+    shown = next((s for s in stretches if s.augment != "none"), stretches[0])
+    picture = preview_picture(
+        config.records.path,
+        count,
+        augmentation=replace(config.augment, mode=shown.augment),
+        crop=config.pipeline.crop,
+        seed=config.seed,
+        border_weight=shown.border_weight,
+        class_weights=class_weights(config, read_manifest(config.records.path)),
+    )
+    path = run.with_name(f"{run.name}-preview.png")
+    write_png(path, picture)
+    return path
+
+
+def class_weights(config: Config, manifest: Manifest) -> tuple[float, ...]:
+    """Return w_c as the config says: numbers, or what balances the training pixels' classes.
+
+    Raises:
+        InputError: A class that was to be balanced does not occur.
+    """
+    if config.loss.class_weights == "balanced":
+        return balanced_weights(manifest, config.targets.kind)
+    return tuple(config.loss.class_weights)
+
+
+def _dataset_arguments(config: Config, stretch: Stretch, margin: int) -> dict[str, Any]:
+    return {
+        "crop": config.pipeline.crop,
+        "batch_size": config.pipeline.batch_size,
+        "border_weight": stretch.border_weight,
+        "kind": config.targets.kind,
+        "class_weights": class_weights(config, read_manifest(config.records.path)),
+        "margin": margin,
+        "cache": config.pipeline.cache,
+    }

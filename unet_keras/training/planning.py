@@ -1,0 +1,156 @@
+"""What a config asks of a run, made complete and checked before anything is computed."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unet_keras import config as configuration
+from unet_keras.config import Config
+from unet_keras.errors import InputError
+from unet_keras.model.geometry import check_tile
+from unet_keras.pipeline.kinds import foreground_class
+from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
+from unet_keras.training.phases import Stretch, steps_to_cover
+from unet_keras.training.run_folder import changed_versions, make_run_folder
+
+logger = logging.getLogger(__name__)
+
+# They say where a run is and what is watched, not what it computes.
+FREE_KEYS = ("train.run_dir", "train.panel_epochs", "train.profile_steps")
+
+
+def epoch_steps(config: Config, manifest: Manifest) -> int:
+    """Return the batches of an epoch: as the config says, or as many as cover the images."""
+    return config.train.steps_per_epoch or steps_to_cover(
+        manifest.splits["train"].pixels, config.pipeline.crop, config.pipeline.batch_size
+    )
+
+
+def plan(config: Config, steps_per_epoch: int) -> list[Stretch]:
+    """Fill in what the config's phases leave to its other sections.
+
+    Args:
+        config: The experiment.
+        steps_per_epoch: Batches that cover the training images once.
+
+    Raises:
+        InputError: Phases that cannot be.
+    """
+    stretches = []
+    for number, phase in enumerate(config.train.phases, start=1):
+        augment = phase.augment or config.augment.mode
+        epoch = steps_per_epoch * (2 if augment == "append" else 1)
+        given = {
+            name: getattr(config.loss if getattr(phase, name) is None else phase, name)
+            for name in ("cross_entropy", "dice", "border_weight")
+        }
+        if given["cross_entropy"] + given["dice"] == 0:
+            raise InputError(
+                f"phase {number} of train.phases has cross_entropy=0 and dice=0: nothing would "
+                "be learned in it"
+            )
+        steps = phase.steps or phase.epochs * epoch
+        if phase.warmup_steps >= steps:
+            raise InputError(
+                f"phase {number} of train.phases has warmup_steps={phase.warmup_steps}, but only "
+                f"{steps} steps: its rate would never be reached"
+            )
+        stretches.append(
+            Stretch(
+                name=f"phase {number} of {len(config.train.phases)}",
+                steps=steps,
+                steps_per_epoch=epoch,
+                augment=augment,
+                learning_rate=phase.learning_rate,
+                schedule=phase.schedule,
+                final_share=phase.final_share,
+                warmup_steps=phase.warmup_steps,
+                optimizer=phase.optimizer,
+                patience=phase.patience,
+                normalize=config.loss.normalize,
+                class_index=foreground_class(config.targets.kind),
+                **given,
+            )
+        )
+    weights = {(s.cross_entropy, s.dice, s.border_weight) for s in stretches}
+    if config.train.monitor == "val_loss" and len(weights) > 1:
+        raise InputError(
+            "train.monitor=val_loss cannot compare epochs of phases that weigh the loss "
+            "differently: give train.monitor=val_dice or val_iou"
+        )
+    return stretches
+
+
+def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretch]) -> None:
+    """Refuse records that were made with other targets than the config asks for, and bad crops.
+
+    Raises:
+        InputError: Names what differs.
+    """
+    asked = {
+        "targets.sigma_pixels": (config.targets.sigma_pixels, manifest.sigma_pixels),
+        "targets.separate_touching": (config.targets.separate_touching, manifest.separate),
+        "targets.overlap": (config.targets.overlap, manifest.overlaps.rule),
+    }
+    for key, (wanted, made) in asked.items():
+        if wanted != made:
+            raise InputError(
+                f"{config.records.path} was made with {key}={made}, but the config says {wanted}: "
+                "run make_records with this config, or give another records.path"
+            )
+    check_crop(config)
+    for stretch in stretches:
+        if stretch.border_weight > 0 and "border" not in manifest.maps:
+            raise InputError(
+                f"{config.records.path} has no border map, but {stretch.name} has border_weight="
+                f"{stretch.border_weight}: make the records with records.maps=[border]"
+            )
+
+
+def check_crop(config: Config) -> None:
+    """Refuse crops that a network with valid convolutions cannot halve without a remainder.
+
+    Raises:
+        InputError: Names the nearest right sizes.
+    """
+    if config.model.padding == "valid":
+        for side in config.pipeline.crop:
+            try:
+                check_tile(side, config.model.depth)
+            except ValueError as error:
+                raise InputError(f"pipeline.crop={config.pipeline.crop}: {error}") from None
+
+
+def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
+    """Make a new run's folder, or check that the folder is of this config and these records.
+
+    Raises:
+        InputError: Another config's run is there, one on other records, or something else.
+    """
+    saved = run / "config.yaml"
+    if not saved.exists():
+        make_run_folder(
+            run,
+            Path(config.records.path) / MANIFEST_NAME,
+            lambda path: configuration.save(config, path),
+        )
+        return
+    different = [
+        line
+        for line in configuration.differences(configuration.load(saved), config)
+        if not line.startswith(tuple(f"{key}:" for key in FREE_KEYS))
+    ]
+    if different:
+        raise InputError(
+            f"{run} belongs to another config ({'; '.join(different)}): give another "
+            "train.run_dir or remove the folder"
+        )
+    begun = replace(read_manifest(run), versions={}, configuration={})
+    if begun != replace(manifest, versions={}, configuration={}):
+        raise InputError(
+            f"{config.records.path} is not what {run} was begun with (see its {MANIFEST_NAME}): "
+            "restore the records, or give another train.run_dir"
+        )
+    for change in changed_versions(run):
+        logger.warning("%s was begun with another version: %s", run, change)

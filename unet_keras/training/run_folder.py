@@ -1,0 +1,87 @@
+"""A run's folder: made whole, claimed by one config, used by one process at a time."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from unet_keras.errors import InputError
+
+_LIBRARIES = ("unet_keras", "tensorflow", "keras", "numpy")
+
+
+def make_run_folder(run: Path, manifest: Path, save_config: Callable[[Path], None]) -> None:
+    """Make a new run's folder with its config, versions and the records' manifest.
+
+    It is prepared under another name, so that a folder of this name is complete.
+
+    Args:
+        run: The folder; may exist if it is empty.
+        manifest: The records' manifest, which is copied.
+        save_config: Writes the config to a path.
+
+    Raises:
+        InputError: Something else is there.
+    """
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(
+            f"train.run_dir={run} exists and is no run folder (it has no config.yaml): "
+            "give another train.run_dir"
+        )
+    scratch = run.with_name(f"{run.name}.unfinished-{os.getpid()}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / "versions.json").write_text(json.dumps(versions(), indent=2), encoding="utf-8")
+    shutil.copyfile(manifest, scratch / "manifest.json")
+    save_config(scratch / "config.yaml")
+    try:
+        scratch.rename(run)
+    except OSError:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not (run / "config.yaml").exists():  # another process was not faster
+            raise
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide a run's figures."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def changed_versions(run: Path) -> list[str]:
+    """Return `name was -> is` for each library that is not the one the run was begun with."""
+    then = json.loads((run / "versions.json").read_text(encoding="utf-8"))
+    return [
+        f"{name} {then[name]} -> {now}"
+        for name, now in versions().items()
+        if then.get(name, now) != now
+    ]
+
+
+@contextmanager
+def sole_user(run: Path) -> Iterator[None]:
+    """Hold a run's folder against a second process that would write into it.
+
+    The hold ends with the process, however it ends. Where the system cannot do it, nothing happens.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{run} is being trained by another process: wait for it, or give another "
+                "train.run_dir"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
