@@ -1,0 +1,64 @@
+import keras
+import numpy as np
+import pytest
+
+from unet_keras.model.unet import build_unet
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """Small networks with batch statistics as after training; each kind is built once."""
+    built = {}
+
+    def make(**options):
+        key = tuple(sorted(options.items()))
+        if key not in built:
+            settings = {"base_filters": 4, "depth": 2, "mean": 128.0, "scale": 40.0, **options}
+            model = build_unet(**settings)
+            generator = np.random.default_rng(3)
+            for layer in model.layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.moving_mean.assign(generator.normal(0, 0.3, layer.moving_mean.shape))
+                    layer.moving_variance.assign(generator.uniform(0.5, 2, layer.moving_mean.shape))
+            built[key] = model
+        return built[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def same(make_model):
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def valid(make_model):
+    return make_model(padding="valid", normalization="none", num_classes=2)
+
+
+@pytest.fixture(scope="session")
+def bright():
+    """A network that passes grey values on and calls cell what is brighter than 127.5."""
+    model = build_unet(base_filters=2, depth=1, normalization="none", scale=255.0)
+    for variable in model.trainable_variables:
+        variable.assign(np.zeros(variable.shape))
+    for name in ("down_1_conv_1", "down_1_conv_2", "up_1_conv_1", "up_1_conv_2"):
+        kernel = np.zeros(model.get_layer(name).kernel.shape, np.float32)
+        kernel[1, 1, 0, 0] = 1
+        model.get_layer(name).kernel.assign(kernel)
+    logits = model.get_layer("logits")
+    logits.kernel.assign(np.reshape([40.0, 0.0], (1, 1, 2, 1)))
+    logits.bias.assign([-20.0])
+    return model
+
+
+@pytest.fixture(scope="session")
+def bright_file(bright, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bright") / "bright.keras"
+    bright.save(path)
+    return path

@@ -1,0 +1,236 @@
+"""Images in parts: the same result as whole, whatever was killed on the way."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tests.inference.random_cells import random_cells, separate
+from unet_keras.errors import InputError
+from unet_keras.inference import blocks, large, strips
+from unet_keras.inference.cells import measure_cells
+from unet_keras.inference.instances import InstanceRules
+from unet_keras.inference.tiff import TiffRegions, write_tiled
+from unet_keras.inference.tiling import predict_tiled
+
+RULES = InstanceRules(minimum_area=20)
+PARTS = {"block": 64, "margin": 40}
+
+
+@pytest.fixture(scope="module")
+def picture():
+    labels = random_cells(1, size=(180, 230), count=120, radius=9)
+    noise = np.random.default_rng(0).integers(0, 60, labels.shape)
+    return (np.where(separate(labels) > 0, 170, 30) + noise).astype(np.uint8)
+
+
+@pytest.fixture
+def opened(picture, same, tmp_path):
+    """A large image as the command opens it, with a network whose tiles depend on their halo."""
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, picture, tile=(64, 48), compression="zlib")
+    with TiffRegions(path) as image:
+        yield large.LargeImage(
+            image=image, name="slide", title="slide.tif", group="A", model=same, rules=RULES,
+            identity={"model": "x"}, tile=48, pixel_size=0.5,
+        )  # fmt: skip
+
+
+def read_all(output):
+    return {
+        name: tifffile.imread(output / f"slide_{name}.ome.tif")
+        for name in ("probability", "mask", "labels")
+    }
+
+
+def pairs(first, second):
+    """How many labels correspond one to one; equal to both counts where maps differ in numbers."""
+    both = np.unique(np.stack([first.ravel(), second.ravel()]), axis=1)
+    return both.shape[1] - int((both == 0).all(axis=0).any())
+
+
+@pytest.mark.parametrize("method", ["components", "watershed"])
+def test_parts_give_what_the_whole_image_gives(opened, picture, bright, tmp_path, method):
+    what = replace(opened, rules=replace(RULES, method=method), model=bright)
+    found, folder = large.segment_large(what, tmp_path, ["probability", "mask", "labels"], **PARTS)
+    written = read_all(tmp_path)
+    probability = predict_tiled(bright, picture)[..., 0]
+    np.testing.assert_allclose(written["probability"], probability, atol=1e-5)
+    whole = what.rules.label(probability)
+    assert found == blocks.Found(int(whole.max()), 0)
+    assert whole.max() > 40
+    assert pairs(written["labels"], whole) == whole.max()
+    np.testing.assert_array_equal(written["labels"] > 0, whole > 0)
+    np.testing.assert_array_equal(written["mask"], 255 * (whole > 0))
+    measured = measure_cells(whole, picture)
+    cells = list(large.read_cells(folder))
+    assert [int(row["label"]) for row in cells] == list(range(1, whole.max() + 1))
+    for column in ("area", "centroid_y", "centroid_x", "mean_intensity"):
+        ours = sorted(float(row[column]) for row in cells)
+        np.testing.assert_allclose(ours, sorted(measured[column]), rtol=1e-6)
+    row = large.summarize(what, folder)
+    assert row["cells"] == whole.max()
+    assert row["confluency"] == pytest.approx((whole > 0).mean(), rel=1e-6)
+    assert row["grey_deviation"] == pytest.approx(picture.std(), rel=1e-6)
+
+
+def test_strips_of_a_network_with_context_equal_the_whole_image(opened, picture, same, tmp_path):
+    strips.claim(tmp_path / "parts", {})
+    strips.predict_strips(same, opened.image, tmp_path / "parts", tile=24)
+    raw = np.fromfile(tmp_path / "parts" / strips.PROBABILITY, np.float32).reshape(picture.shape)
+    np.testing.assert_allclose(raw, predict_tiled(same, picture)[..., 0], atol=1e-5)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["predicting", "labeling"])
+def test_a_killed_run_goes_on_and_gives_the_same(opened, tmp_path, monkeypatch, stage):
+    everything = ["probability", "mask", "labels", "overlay"]
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "killed").mkdir()
+    _, folder = large.segment_large(opened, tmp_path / "straight", everything, **PARTS)
+    expected, table = read_all(tmp_path / "straight"), list(large.read_cells(folder))
+
+    def kill(now, done, total):
+        if now == stage and 0 < done < total:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        large.segment_large(opened, tmp_path / "killed", everything, progress=kill, **PARTS)
+    assert not list(tmp_path.glob("killed/slide*"))
+    # What a kill in the middle of writing leaves behind.
+    parts = tmp_path / "killed/.slide.unfinished"
+    if stage == "predicting":
+        with (parts / strips.PROBABILITY).open("ab") as file:
+            file.write(b"torn strip")
+    else:
+        with (parts / blocks.CELLS).open("a") as file:
+            file.write("slide.tif,A,99")
+        labels = np.memmap(parts / blocks.LABELS, np.uint32, "r+", shape=opened.image.shape[:2])
+        labels[60:90, 60:100][labels[60:90, 60:100] == 0] = 2**20
+        labels.flush()
+    seen = []
+    _, folder = large.segment_large(
+        opened, tmp_path / "killed", everything,
+        progress=lambda now, done, total: seen.append((now, done)), **PARTS,
+    )  # fmt: skip
+    assert min(done for now, done in seen if now == stage) > 0
+    result = read_all(tmp_path / "killed")
+    for name, array in expected.items():
+        np.testing.assert_array_equal(result[name], array)
+    assert list(large.read_cells(folder)) == table
+
+
+def test_another_model_begins_anew(opened, tmp_path):
+    large.segment_large(opened, tmp_path, ["mask"], **PARTS)
+    seen = []
+    other = replace(opened, identity={"model": "y"})
+    large.segment_large(
+        other, tmp_path, ["mask"], progress=lambda now, done, total: seen.append(done), **PARTS
+    )
+    assert seen[0] == 0
+
+
+def test_what_reaches_beyond_the_margin_is_counted(opened, bright, tmp_path, caplog):
+    path = tmp_path / "line.tif"
+    line = np.full((40, 300), 20, np.uint8)
+    line[18:22, 5:290] = 220
+    line[30:36, 100:110] = 220
+    tifffile.imwrite(path, line, tile=(16, 16))
+    with TiffRegions(path) as image:
+        what = replace(opened, image=image, model=bright)
+        found, _ = large.segment_large(
+            what, tmp_path, ["labels", "rois", "coco"], block=64, margin=16
+        )
+    assert found.cut > 1
+    assert found.cells == found.cut + 1
+    assert "is cut there" in caplog.text
+    assert "too large for rois and coco, not written" in caplog.text
+    labels = tifffile.imread(tmp_path / "slide_labels.ome.tif")
+    # Cut or not, no pixel is lost, and none is claimed twice.
+    np.testing.assert_array_equal(labels > 0, line > 127)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"byteorder": ">", "bigtiff": True},
+        {"tile": (64, 48)},
+        {"tile": (64, 48), "compression": "zlib", "predictor": True},
+        {"rowsperstrip": 17, "compression": "zlib"},
+    ],
+)
+def test_regions_of_tiffs_are_what_tifffile_reads(rng, tmp_path, dtype, channels, layout):
+    image = rng.integers(0, np.iinfo(dtype).max, (130, 117, *channels)).astype(dtype)
+    path = tmp_path / "image.tif"
+    kind = "rgb" if channels else "minisblack"
+    tifffile.imwrite(path, image, photometric=kind, **layout)
+    expected = image.reshape(130, 117, -1)
+    with TiffRegions(path) as opened:
+        assert (opened.shape, opened.dtype) == (expected.shape, dtype)
+        for region in (np.s_[0:130, 0:117], np.s_[60:70, 40:117], np.s_[129:130, 0:1]):
+            np.testing.assert_array_equal(opened[region], expected[region])
+
+
+def test_tiled_files_are_ome_with_their_pixel_size(rng, tmp_path):
+    values = rng.random((600, 530)).astype(np.float32)
+    write_tiled(
+        tmp_path / "x.ome.tif", values.shape, np.float32,
+        lambda rows, columns: values[rows, columns], pixel_size=0.25,
+    )  # fmt: skip
+    with tifffile.TiffFile(tmp_path / "x.ome.tif") as file:
+        assert file.is_ome
+        assert file.is_bigtiff
+        assert file.pages[0].is_tiled
+        assert 'PhysicalSizeX="0.25"' in file.ome_metadata
+        np.testing.assert_array_equal(file.asarray(), values)
+
+
+def test_damage_is_named(tmp_path, picture):
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, picture, tile=(64, 48), compression="zlib")
+    whole = path.read_bytes()
+    with TiffRegions(path) as opened:
+        at = opened._leaf.dataoffsets[3]
+    path.write_bytes(whole[:at] + bytes(50) + whole[at + 50 :])
+    with TiffRegions(path) as opened, pytest.raises(InputError, match=r"cut\.tif cannot be read"):
+        opened[0:180, 0:230]
+    path.write_bytes(b"no tiff")
+    with pytest.raises(InputError, match=r"cut\.tif cannot be read as a TIFF"):
+        TiffRegions(path)
+
+
+def test_the_command_takes_large_images_in_parts(
+    bright_file, picture, tmp_path, monkeypatch, caplog, capfd
+):
+    from unet_keras import predict
+
+    monkeypatch.setattr(large, "LARGEST_PIXELS", picture.size - 1)
+    tifffile.imwrite(tmp_path / "slide.tif", picture)
+    Image.fromarray(picture).save(tmp_path / "small.png")
+    arguments = [bright_file, tmp_path, "--output", tmp_path / "out", "--tile", 64]
+
+    def run(*more):
+        monkeypatch.setattr("sys.argv", ["predict", *map(str, [*arguments, *more])])
+        with pytest.raises(SystemExit) as stop:
+            predict.main()
+        return int(stop.value.code or 0)
+
+    assert run() == 0
+    with (tmp_path / "out/counts.csv").open() as file:
+        counts = {row["image"]: row for row in csv.DictReader(file)}
+    slide, small = counts["slide.tif"], counts["small.png"]
+    assert {**slide, "image": ""} == {**small, "image": "", "group": slide["group"]}
+    labels = tifffile.imread(tmp_path / "out/slide_labels.ome.tif")
+    np.testing.assert_array_equal(labels, tifffile.imread(tmp_path / "out/small_labels.tif"))
+    assert not list(tmp_path.glob("out/.*"))
+    assert run("--tta") == 1
+    assert "predicted in parts, which needs one run folder" in caplog.text

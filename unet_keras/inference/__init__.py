@@ -1,0 +1,1 @@
+"""From images to probabilities, instances and a served model."""

@@ -1,0 +1,229 @@
+"""Instances of an image larger than memory, block by block, with one number each.
+
+    FOLDER/labels.raw   uint32 (H, W)  0 background, 1..n
+    FOLDER/cells.csv    a line a cell
+    FOLDER/blocks.json  how many blocks are done, how many cells, how long the table
+
+Each block is labeled with a margin around it, and keeps the instances whose first pixel lies in
+it. An instance that ends within the margin looks the same from every block that sees it whole, so
+it is found once and in one piece, and the result is that of `label_instances` on the whole image.
+What reaches beyond the margin is cut there; when all blocks are done, the pieces that remain are
+given to the blocks they lie in, and all of these are counted.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from unet_keras.inference.cells import cell_columns, cell_rows, measure_cells
+from unet_keras.inference.instances import InstanceRules
+from unet_keras.inference.strips import PROBABILITY, read_raw
+from unet_keras.inference.tiff import TiffRegions
+
+LABELS = "labels.raw"
+CELLS = "cells.csv"
+JOURNAL = "blocks.json"
+
+BLOCK = 2048
+MARGIN = 256
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found.
+
+    Attributes:
+        cells: How many instances.
+        cut: How many of them are parts of what reached the edge of what its block saw.
+    """
+
+    cells: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the image.
+
+    Attributes:
+        top: First row of its own; so with the others, which are one behind the last.
+        bottom: Rows end.
+        left: First column.
+        right: Columns end.
+        view: Rows and columns with the margin around.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    view: tuple[slice, slice]
+
+
+@dataclass
+class _Journal:
+    """What is done: steps are all blocks, then those that have pieces left."""
+
+    steps: int = 0
+    cells: int = 0
+    cut: int = 0
+    table_bytes: int = 0
+    left: list[int] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(vars(self)), encoding="utf-8")
+        partial.replace(path)
+
+
+def label_blocks(
+    image: TiffRegions,
+    folder: Path,
+    rules: InstanceRules,
+    *,
+    title: str,
+    group: str,
+    pixel_size: float | None = None,
+    block: int = BLOCK,
+    margin: int = MARGIN,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Found:
+    """Write label map and cells of the probability that `predict_strips` has written.
+
+    Args:
+        image: For the cells' grey values.
+        folder: That of `predict_strips`; blocks that are complete are not labeled again.
+        rules: How probabilities become instances.
+        title: What the table calls the image.
+        group: Its cell type.
+        pixel_size: In micrometres; adds `area_um2` to the table.
+        block: Side of a block in pixels.
+        margin: What a block sees around it.
+        progress: Called with the steps that are done and all steps, after each.
+    """
+    shape = image.shape[:2]
+    blocks = plan_blocks(shape, block, margin)
+    journal_path = folder / JOURNAL
+    journal = _Journal()
+    if journal_path.exists():
+        journal = _Journal(**json.loads(journal_path.read_text(encoding="utf-8")))
+    if not (folder / LABELS).exists():
+        np.memmap(folder / LABELS, np.uint32, "w+", shape=shape)
+    with (folder / CELLS).open("a", newline="", encoding="utf-8") as file:
+        file.truncate(journal.table_bytes)
+        table = csv.DictWriter(file, cell_columns(pixel_size))
+        if not journal.table_bytes:
+            table.writeheader()
+        total = len(blocks) + len(journal.left)
+        progress(journal.steps, total)
+        while journal.steps < total:
+            first = journal.steps < len(blocks)
+            index = journal.steps if first else journal.left[journal.steps - len(blocks)]
+            part = blocks[index]
+            found = rules.label(read_raw(folder / PROBABILITY, shape, np.float32, *part.view))
+            seams = _at_seams(found, part, shape)
+            if first:
+                own = keep_own(found, part)
+                left = bool(_in_core(found, part, np.isin(found, seams) & (own == 0)).any())
+                cut = len(np.unique(own[np.isin(found, seams) & (own > 0)]))
+            else:
+                there = read_raw(folder / LABELS, shape, np.uint32, *part.view)
+                free = (there == 0) | (there > journal.cells)
+                own = _in_core(found, part, np.isin(found, seams) & free)
+                own = np.unique(own, return_inverse=True)[1].reshape(own.shape).astype(np.uint32)
+                left, cut = False, int(own.max())
+            measured = measure_cells(own, image[part.view])
+            cells = len(measured["label"])
+            measured["label"] += journal.cells
+            measured["centroid_y"] += part.view[0].start
+            measured["centroid_x"] += part.view[1].start
+            rows = cell_rows(measured, image=title, group=group, pixel_size=pixel_size)
+            table.writerows(rows)
+            _add(folder / LABELS, shape, part, own, journal.cells)
+            file.flush()
+            journal = _Journal(
+                steps=journal.steps + 1,
+                cells=journal.cells + cells,
+                cut=journal.cut + cut,
+                table_bytes=os.fstat(file.fileno()).st_size,
+                left=[*journal.left, index] if left else journal.left,
+            )
+            journal.write(journal_path)
+            total = len(blocks) + len(journal.left)
+            progress(journal.steps, total)
+    return Found(journal.cells, journal.cut)
+
+
+def plan_blocks(shape: Size, block: int, margin: int) -> list[Block]:
+    """Cut an image into blocks, row by row."""
+    blocks = []
+    for top, left in product(*(range(0, side, block) for side in shape)):
+        bottom, right = min(top + block, shape[0]), min(left + block, shape[1])
+        view = (
+            slice(max(top - margin, 0), min(bottom + margin, shape[0])),
+            slice(max(left - margin, 0), min(right + margin, shape[1])),
+        )
+        blocks.append(Block(top, bottom, left, right, view))
+    return blocks
+
+
+def keep_own(labels: np.ndarray, block: Block) -> np.ndarray:
+    """Keep the instances whose first pixel, row by row, lies in the block.
+
+    Args:
+        labels: Of the block's view (h, w), numbered 1..n in the order of their first pixel.
+        block: The block.
+
+    Returns:
+        uint32 (h, w), those kept numbered 1..m in the same order.
+    """
+    numbers, first = np.unique(labels, return_index=True)
+    rows, columns = np.divmod(first, labels.shape[1])
+    rows, columns = rows + block.view[0].start, columns + block.view[1].start
+    own = (numbers > 0) & (block.top <= rows) & (rows < block.bottom)
+    own &= (block.left <= columns) & (columns < block.right)
+    renumbered = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
+    renumbered[numbers[own]] = np.arange(1, own.sum() + 1)
+    return renumbered[labels]
+
+
+def _at_seams(labels: np.ndarray, block: Block, shape: Size) -> np.ndarray:
+    """The numbers of instances that touch the view's edge inside the image."""
+    seams = [
+        line
+        for line, inside in (
+            (labels[0], block.view[0].start > 0),
+            (labels[-1], block.view[0].stop < shape[0]),
+            (labels[:, 0], block.view[1].start > 0),
+            (labels[:, -1], block.view[1].stop < shape[1]),
+        )
+        if inside
+    ]
+    numbers = np.unique(np.concatenate(seams)) if seams else np.zeros(0, labels.dtype)
+    return numbers[numbers > 0]
+
+
+def _in_core(labels: np.ndarray, block: Block, where: np.ndarray) -> np.ndarray:
+    """The labels of a view inside the block itself and where a mask says, else 0."""
+    y, x = block.view[0].start, block.view[1].start
+    core = np.zeros(labels.shape, bool)
+    core[block.top - y : block.bottom - y, block.left - x : block.right - x] = True
+    return np.where(core & where, labels, 0)
+
+
+def _add(path: Path, shape: Size, block: Block, own: np.ndarray, before: int) -> None:
+    """Write a block's instances into the label map, behind those of earlier blocks."""
+    mapped = np.memmap(path, np.uint32, "r+", shape=shape)
+    there = mapped[block.view]
+    # What a killed run wrote of this block has numbers that were not given out yet.
+    free = (there == 0) | (there > before)
+    mapped[block.view] = np.where(free, np.where(own > 0, own + before, 0), there)
+    mapped.flush()

@@ -1,0 +1,132 @@
+"""Growth curves: count and confluency of each well over time, from the names of images.
+
+LIVECell's names carry both: `A172_Phase_C7_1_02d00h00m_4.tif` is field 1 of well C7 after two days,
+its fourth part. Each image that has such a name counts; all images of a well at one time are taken
+together.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from unet_keras.inference.writing import TableWriter, whole_file
+
+NAME = re.compile(
+    r"(?:^|_)(?P<well>[A-P]\d{1,2})_(?:\d+_)?(?P<days>\d+)d(?P<hours>\d+)h(?P<minutes>\d+)m(?:_|\.|$)"
+)
+COLUMNS = ("group", "well", "hours", "images", "cells", "cells_per_image", "confluency")
+_WELLS_IN_LEGEND = 16
+
+
+@dataclass(frozen=True)
+class WellTime:
+    """What a file name says.
+
+    Attributes:
+        well: Such as C7.
+        hours: Since the start.
+    """
+
+    well: str
+    hours: float
+
+
+def well_and_time(file_name: str) -> WellTime | None:
+    """Read well and time from a file name; None where it has none."""
+    match = NAME.search(file_name)
+    if match is None:
+        return None
+    days, hours, minutes = (int(match[part]) for part in ("days", "hours", "minutes"))
+    return WellTime(match["well"], 24 * days + hours + minutes / 60)
+
+
+def growth_rows(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put images of a well and a time together.
+
+    Args:
+        counts: Rows with `image`, `group`, `cells`, `confluency`, `pixels`; other names count not.
+
+    Returns:
+        Rows of `COLUMNS`, by group, well and time; confluency over all pixels of their images.
+    """
+    together: dict[tuple[str, str, float], list[float]] = {}
+    for row in counts:
+        place = well_and_time(row["image"])
+        if place is not None:
+            sums = together.setdefault((row["group"], place.well, place.hours), [0, 0, 0, 0])
+            shares = (1, row["cells"], row["confluency"] * row["pixels"], row["pixels"])
+            sums[:] = [total + share for total, share in zip(sums, shares, strict=True)]
+    ordered = sorted(together, key=lambda key: (key[0], _order(key[1]), key[2]))
+    return [
+        {
+            "group": group,
+            "well": well,
+            "hours": round(hours, 4),
+            "images": images,
+            "cells": cells,
+            "cells_per_image": round(cells / images, 2),
+            "confluency": round(covered / pixels, 6),
+        }
+        for (group, well, hours), (images, cells, covered, pixels) in (
+            (key, together[key]) for key in ordered
+        )
+    ]
+
+
+def _order(well: str) -> tuple[str, int]:
+    """C7 before C10."""
+    return well[0], int(well[1:])
+
+
+def write_growth(folder: Path, counts: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Write `growth.csv` and `growth.png` where names carry well and time.
+
+    Args:
+        folder: Where to.
+        counts: As `growth_rows` takes them.
+
+    Returns:
+        The files written; none where no name carries both.
+    """
+    rows = growth_rows(counts)
+    if not rows:
+        return []
+    with TableWriter(folder / "growth.csv", COLUMNS) as table:
+        table.add(rows)
+    with whole_file(folder / "growth.png") as partial:
+        partial.write_bytes(_plot(rows))
+    return [folder / "growth.csv", folder / "growth.png"]
+
+
+def _plot(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A PNG with a line a well: cells an image, and confluency, over time."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        curves.setdefault(f"{row['group']} {row['well']}", []).append(row)
+    for axes, column, title, unit in zip(
+        figure.subplots(1, 2),
+        ("cells_per_image", "confluency"),
+        ("cells an image", "confluency (%)"),
+        (1, 100),
+        strict=True,
+    ):
+        for name, curve in curves.items():
+            hours, values = [r["hours"] for r in curve], [unit * r[column] for r in curve]
+            axes.plot(hours, values, marker="o", markersize=3, label=name)
+        axes.set_xlabel("hours")
+        axes.set_ylabel(title)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(curves) <= _WELLS_IN_LEGEND:
+        figure.legend(loc="outside right upper", fontsize="small", frameon=False)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()

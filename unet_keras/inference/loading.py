@@ -1,0 +1,221 @@
+"""Opening what predicts: a run folder, a `.keras` file or a SavedModel."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from unet_keras import config as configuration
+from unet_keras.config import Config
+from unet_keras.errors import InputError
+from unet_keras.inference.outlines import as_cells
+from unet_keras.inference.serving import load_saved_model
+from unet_keras.inference.tiling import predict_tiled
+from unet_keras.model import layers, losses, metrics  # noqa: F401 - saved models name their classes
+from unet_keras.pipeline.kinds import class_names
+from unet_keras.records.manifest import MANIFEST_NAME, read_manifest
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        folder: Where it is.
+        config: Its resolved config.
+        model: Its best network.
+    """
+
+    folder: Path
+    config: Config
+    model: keras.Model
+
+
+def open_run(folder: Path, overrides: Sequence[str] = ()) -> Run:
+    """Open a run folder; `key.path=value` overrides replace values of its config.
+
+    Raises:
+        InputError: There is no such folder, no run in it, or no trained model yet.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: there is no such run folder; python -m unet_keras.train makes one"
+        )
+    if not (folder / "config.yaml").exists():
+        raise InputError(f"{folder} is no run folder: it has no config.yaml, which training writes")
+    return Run(
+        folder,
+        configuration.load(folder / "config.yaml", overrides),
+        load_model(folder / "model.keras"),
+    )
+
+
+def load_model(path: Path | str) -> keras.Model:
+    """Load a `.keras` file, for prediction: without its optimizer.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network of `build_unet`, not compiled.
+
+    Raises:
+        InputError: It is absent or no Keras model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no model; train until the first epoch has ended")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read as a Keras model: {error}") from None
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What predicts, whatever it was opened from; call it with an image.
+
+    Attributes:
+        path: What was opened: a run folder, a `.keras` file or a SavedModel.
+        channels: C, of the images it takes.
+        image_dtype: Of the images it was trained on; None where a `.keras` file does not say.
+        metadata: What a SavedModel's `metadata.json` says; of a run folder the same, as far as it
+            is known without exporting; empty for a `.keras` file.
+        network: What predicts; None of a SavedModel.
+    """
+
+    path: Path
+    channels: int
+    image_dtype: np.dtype | None
+    metadata: dict[str, Any] = field(repr=False)
+    _predict: Callable[[np.ndarray, int | None], np.ndarray] = field(repr=False)
+    _tile: int | None = field(repr=False, default=None)
+    network: keras.Model | None = field(repr=False, default=None)
+
+    def __call__(self, image: np.ndarray, *, tile: int | None = None) -> np.ndarray:
+        """Predict an image.
+
+        Args:
+            image: (H, W) or (H, W, C), raw grey values.
+            tile: Side of the tiles in pixels; None takes what the predictor was opened with.
+
+        Returns:
+            Float32 (H, W, K), probabilities; (H, W, 1), of cells, where outlines were learned.
+
+        Raises:
+            InputError: Another shape, number of channels or range of values.
+        """
+        return as_cells(
+            self._predict(image, tile or self._tile), self.metadata.get("learned", "cells")
+        )
+
+
+def open_predictor(
+    path: Path,
+    *,
+    tile: int | None = None,
+    halo: int | None = None,
+    blend: int = 0,
+    overrides: Sequence[str] = (),
+) -> Predictor:
+    """Open what predicts images.
+
+    Args:
+        path: A run folder, a `.keras` file or a SavedModel.
+        tile: Side of the tiles in pixels; None predicts whole images.
+        halo: As for `predict_tiled`; a SavedModel has all it can see.
+        blend: Likewise.
+        overrides: What was tuned for a run folder (`evaluation.tuning.tuned_overrides`); its
+            metadata state it.
+
+    Returns:
+        A function from an image (H, W) or (H, W, C) to probabilities float32 (H, W, K).
+
+    Raises:
+        InputError: The path is none of these, or a SavedModel shall have a halo or blend.
+    """
+    if (path / "saved_model.pb").exists():
+        if halo is not None or blend:
+            raise InputError(
+                f"{path} is a SavedModel, whose tiles see all that they need: leave halo and blend "
+                "out, or predict with the run folder"
+            )
+        served = load_saved_model(path)
+
+        def predict_served(image: np.ndarray, tile: int | None) -> np.ndarray:
+            return served(image, tile=tile)
+
+        return Predictor(
+            path, served.channels, served.image_dtype, served.metadata, predict_served, tile
+        )
+    metadata: dict[str, Any] = {}
+    if path.is_dir():
+        opened = open_run(path, overrides)
+        model = opened.model
+        if (path / MANIFEST_NAME).exists():
+            metadata = describe_run(opened)
+    elif path.suffix == ".keras" or not path.exists():
+        model = load_model(path)
+    else:
+        raise InputError(f"{path} is no model: give a run folder, a .keras file or a SavedModel")
+    image_dtype = np.dtype(metadata["image_dtype"]) if metadata else None
+
+    def predict(image: np.ndarray, tile: int | None) -> np.ndarray:
+        return predict_tiled(model, image, tile=tile, halo=halo, blend=blend)
+
+    return Predictor(path, model.input_shape[-1], image_dtype, metadata, predict, tile, model)
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """Tell what is to be known of a trained network: the content of `metadata.json`.
+
+    Args:
+        run: Opened with the overrides that were tuned for it.
+
+    Returns:
+        Classes, what was learned of them (`targets.kind`), normalization, type and channels of the
+        images, how probabilities become instances, pixel size in micrometres (None where it is not
+        known), what it was trained on and under which license, the lowest and highest grey values
+        and areas seen there, scores of the last evaluation (None without one), versions. For JSON.
+
+    Raises:
+        InputError: The run's manifest is absent or damaged.
+    """
+    # The run's own copy: records may have moved since.
+    manifest = read_manifest(run.folder)
+    source, settings, trained = run.config.source, run.config.evaluate, manifest.splits["train"]
+    scores, versions = (run.folder / name for name in ("evaluation/metrics.json", "versions.json"))
+    learned = run.config.targets.kind
+    classes = class_names(manifest, "cells") if learned == "cells" else ("background", "cell")
+    return {
+        "classes": list(classes),
+        "learned": learned,
+        "image_dtype": manifest.image_dtype,
+        "channels": manifest.channels,
+        "normalization": {"mean": manifest.mean, "scale": manifest.scale},
+        "threshold": settings.threshold,
+        "minimum_area": settings.minimum_area,
+        "method": settings.method,
+        "seed_prominence": settings.seed_prominence,
+        "grow_pixels": settings.grow_pixels,
+        "separate": manifest.separate,
+        "pixel_size": manifest.pixel_size or source.pixel_size or None,
+        "group_pattern": source.group_pattern,
+        "ranges": manifest.ranges,
+        "training_data": {
+            "kind": source.kind,
+            "license": source.license or None,
+            "images": trained.images,
+            "instances": trained.instances,
+            "groups": {name: group.images for name, group in sorted(trained.groups.items())},
+            "source_digest": trained.source_digest,
+        },
+        "scores": json.loads(scores.read_text(encoding="utf-8"))["overall"]
+        if scores.exists()
+        else None,
+        "versions": json.loads(versions.read_text(encoding="utf-8")) if versions.exists() else {},
+    }

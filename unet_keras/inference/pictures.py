@@ -1,0 +1,123 @@
+"""The images a prediction is asked for: files, folders, patterns, pages of stacks.
+
+A picture is one page of one file. Its name, the file's without ending and for a stack the page's
+number behind it, is what its results are called by.
+"""
+
+import glob
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from skimage.color import rgb2gray
+
+from unet_keras.errors import InputError
+from unet_keras.sources.images import list_images, page_count, read_image
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image.
+
+    Attributes:
+        path: Its file.
+        page: Which page of a stack, from 0; None where there is one.
+        name: What results are called by.
+    """
+
+    path: Path
+    page: int | None
+    name: str
+
+    @property
+    def title(self) -> str:
+        """What tables call it: the file's name, and the page's number of a stack."""
+        return self.path.name if self.page is None else f"{self.path.name} page {self.page}"
+
+    def read(self) -> np.ndarray:
+        """Read it as grey values, (H, W) or (H, W, C).
+
+        Raises:
+            InputError: It is damaged or no image.
+        """
+        return read_image(self.path, page=self.page)
+
+
+def find_pictures(arguments: Sequence[str]) -> list[Picture]:
+    """Return the pictures that files, folders and patterns stand for, each once.
+
+    A file that cannot be opened is one picture, whose reading tells what is wrong with it.
+
+    Args:
+        arguments: Paths of files and folders, or patterns as shells know them (`**` too).
+
+    Raises:
+        InputError: One of them stands for none, or two pictures would write the same results.
+    """
+    found: dict[str, Picture] = {}
+    for argument in arguments:
+        paths = [Path(argument)]
+        if not paths[0].exists() and glob.has_magic(argument):
+            paths = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
+            if not paths:
+                raise InputError(f"No file matches {argument}; check the pattern and the folder.")
+        for path in [image for entry in paths for image in list_images(entry)]:
+            for picture in _pages(path):
+                other = found.setdefault(picture.name, picture)
+                if other.path.resolve() != path.resolve():
+                    raise InputError(
+                        f"{other.path} and {path} would both write {picture.name}_mask.png: "
+                        "predict them into folders of their own"
+                    )
+    return list(found.values())
+
+
+def _pages(path: Path) -> list[Picture]:
+    try:
+        pages = _count_pages(path)
+    except InputError:
+        pages = 1
+    if pages == 1:
+        return [Picture(path, None, path.stem)]
+    digits = len(str(pages - 1))
+    return [Picture(path, page, f"{path.stem}-{page:0{digits}d}") for page in range(pages)]
+
+
+def _count_pages(path: Path) -> int:
+    if path.suffix.lower() in _TIFF_SUFFIXES:
+        try:
+            with tifffile.TiffFile(path) as file:
+                return len(file.pages)
+        except (tifffile.TiffFileError, OSError, ValueError, struct.error):
+            pass  # Pillow reads some that tifffile does not
+    return page_count(path)
+
+
+def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Bring an image to the channels a network takes: color to grey, grey to color.
+
+    Grey that is stored as color comes back exactly; other colors become luminance (ITU-R BT.709),
+    in the image's own type.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        channels: What the network takes.
+
+    Returns:
+        (H, W, channels), the image's type; unchanged where neither applies.
+    """
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    if image.shape[-1] == 1 and channels == 3:
+        return np.repeat(image, 3, axis=-1)
+    if image.shape[-1] != 3 or channels != 1:
+        return image
+    if (image == image[..., :1]).all():
+        return image[..., :1]
+    grey = rgb2gray(image.astype(np.float32))[..., np.newaxis]
+    return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey

@@ -1,0 +1,219 @@
+"""Segmenting many pictures into a folder of results.
+
+prediction  from an image (H, W, C) to probabilities float32 (H, W, K)
+files       those of `inference.writing`, as chosen
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet_keras.errors import InputError
+from unet_keras.inference import writing
+from unet_keras.inference.averaging import Prediction
+from unet_keras.inference.cells import (
+    COUNT_COLUMNS,
+    Ranges,
+    Row,
+    cell_columns,
+    cell_rows,
+    classes_of,
+    count_row,
+    mean_scores,
+    measure_cells,
+)
+from unet_keras.inference.growth import write_growth
+from unet_keras.inference.instances import InstanceRules, foreground_of
+from unet_keras.inference.large import is_large
+from unet_keras.inference.pictures import Picture, fit_channels
+from unet_keras.inference.stages import in_stages
+from unet_keras.inference.writing import CocoWriter, TableWriter
+from unet_keras.sources.grouping import group_of
+
+logger = logging.getLogger(__name__)
+
+OUTPUTS = ("probability", "mask", "labels", "overlay", "rois", "coco", "csv")
+DEFAULT_OUTPUTS = ("probability", "mask", "labels", "overlay", "csv")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What predicts, and what is known of it.
+
+    Attributes:
+        predict: From an image (H, W, C) to probabilities (H, W, K), at the image's own scale.
+        channels: C.
+        rules: How probabilities become instances, at the image's scale.
+        classes: Names of class 1, 2, ...
+        scale: The images' pixel size over the training's.
+        pixel_size: Of the images, in micrometres; None where it is not known.
+        ranges: Of the training images, to tell what lies outside; None where they are not known.
+        training_images: How many there were.
+        group_pattern: Regular expression on a file's name; its first group is the cell type.
+    """
+
+    predict: Prediction
+    channels: int
+    rules: InstanceRules = field(default_factory=InstanceRules)
+    classes: tuple[str, ...] = ("cell",)
+    scale: float = 1.0
+    pixel_size: float | None = None
+    ranges: Ranges | None = None
+    training_images: int = 0
+    group_pattern: str = r"^([^_]+)_"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is left of a picture when its own files are written.
+
+    Attributes:
+        size: Height and width in pixels.
+        count: Its row of `counts.csv`.
+        cells: Its rows of `cells.csv`; none where they were not asked for.
+        coco: Its cells for COCO; likewise.
+    """
+
+    size: tuple[int, int]
+    count: Row
+    cells: Iterable[Row] = ()
+    coco: Sequence[Mapping[str, Any]] = ()
+
+
+def segment_pictures(
+    pictures: Sequence[Picture],
+    model: Model,
+    output: Path,
+    *,
+    write: Collection[str] = DEFAULT_OUTPUTS,
+    by_parts: Callable[[Picture, str], Finished] | None = None,
+    progress: Callable[[int], object] = lambda pictures: None,
+) -> int:
+    """Segment pictures; one that fails is reported and left out.
+
+    Args:
+        pictures: What to segment.
+        model: What with.
+        output: Folder of the results; made where it is absent.
+        write: Which of `OUTPUTS`.
+        by_parts: Segments a picture of a group that is too large to be held in memory, and writes
+            its own files; None takes every picture whole.
+        progress: Called with 1 after each picture.
+
+    Returns:
+        How many failed.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    job = _Job(model, output, frozenset(write), by_parts)
+    counts: list[Row] = []
+    failed = 0
+    with ExitStack() as stack:
+        add = _open_tables(stack, job)
+        for picture, outcome in in_stages(pictures, job.read, job.compute, job.finish):
+            progress(1)
+            if isinstance(outcome, InputError):
+                failed += 1
+                text = str(outcome)
+                logger.error(
+                    "skipped: %s", text if picture.path.name in text else f"{picture.path}: {text}"
+                )
+            else:
+                add(picture, outcome)
+                counts.append({**outcome.count, "pixels": outcome.size[0] * outcome.size[1]})
+    if "csv" in write:
+        for path in write_growth(output, counts):
+            logger.info("growth over time: %s", path)
+    return failed
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The three stages a picture goes through."""
+
+    model: Model
+    output: Path
+    write: frozenset[str]
+    by_parts: Callable[[Picture, str], Finished] | None
+
+    def read(self, picture: Picture) -> np.ndarray | None:
+        # What is large is read where it is predicted, a part at a time.
+        if self.by_parts is not None and is_large(picture.path, picture.page):
+            return None
+        return fit_channels(picture.read(), self.model.channels)
+
+    def compute(self, picture: Picture, image: np.ndarray | None) -> Any:
+        if image is None and self.by_parts is not None:
+            return self.by_parts(picture, self._group(picture))
+        assert image is not None
+        return image, self.model.predict(image)
+
+    def finish(self, picture: Picture, computed: Any) -> Finished:
+        if isinstance(computed, Finished):
+            return computed
+        image, probabilities = computed
+        model, write = self.model, self.write
+        foreground = foreground_of(probabilities)
+        labels = model.rules.label(foreground)
+        classes = classes_of(labels, probabilities) if len(model.classes) > 1 else None
+        place = str(self.output / picture.name)
+        if "probability" in write:
+            writing.write_probability(Path(f"{place}_probability.tif"), probabilities)
+        if "mask" in write:
+            writing.write_mask(Path(f"{place}_mask.png"), labels)
+        if "labels" in write:
+            writing.write_labels(Path(f"{place}_labels.tif"), labels)
+        if "overlay" in write:
+            writing.write_overlay(Path(f"{place}_overlay.png"), labels, image)
+        if "rois" in write:
+            writing.write_rois(Path(f"{place}_rois.zip"), labels)
+        named = {"image": picture.title, "group": self._group(picture)}
+        cells, coco = [], []
+        if "csv" in write:
+            cells = cell_rows(
+                measure_cells(labels, image),
+                classes=classes,
+                pixel_size=model.pixel_size,
+                **named,
+            )
+        if "coco" in write:
+            coco = writing.coco_cells(labels, classes, mean_scores(labels, foreground))
+        count = count_row(
+            areas=np.bincount(labels.ravel())[1:],
+            pixels=labels.size,
+            grey_mean=float(image.mean()),
+            grey_deviation=float(image.std()),
+            scale=model.scale,
+            ranges=model.ranges,
+            training_images=model.training_images,
+            **named,
+        )
+        return Finished(labels.shape, count, cells, coco)
+
+    def _group(self, picture: Picture) -> str:
+        return group_of(picture.path.name, self.model.group_pattern)
+
+
+def _open_tables(stack: ExitStack, job: _Job) -> Callable[[Picture, Finished], None]:
+    """Open the files that hold all pictures; return what adds one to them."""
+    model, output = job.model, job.output
+    coco = cells = counts = None
+    if "coco" in job.write:
+        coco = stack.enter_context(CocoWriter(output / "predictions.json", model.classes))
+    if "csv" in job.write:
+        columns = cell_columns(model.pixel_size, classes=len(model.classes) > 1)
+        cells = stack.enter_context(TableWriter(output / "cells.csv", columns))
+        counts = stack.enter_context(TableWriter(output / "counts.csv", COUNT_COLUMNS))
+
+    def add(picture: Picture, finished: Finished) -> None:
+        if coco is not None:
+            coco.add(picture.title, finished.size, finished.coco)
+        if cells is not None and counts is not None:
+            cells.add(finished.cells)
+            counts.add([finished.count])
+
+    return add

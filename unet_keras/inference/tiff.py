@@ -1,0 +1,179 @@
+"""TIFF files larger than memory: regions read one at a time, tiles written one after the other."""
+
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tifffile
+
+from unet_keras.errors import InputError
+
+TILE = 512
+_CACHE_BYTES = 128 * 2**20
+
+Slices = tuple[slice, slice]
+
+
+class TiffRegions:
+    """A page of a TIFF file that is read region by region: `image[10:20, 30:50]`.
+
+    Uncompressed pages are mapped into memory for each region; of compressed ones, the tiles or
+    strips that the region meets are decoded, the latest of which are kept.
+
+    Args:
+        path: The file; tiled or in strips, BigTIFF too.
+        page: Which page, from 0.
+
+    Attributes:
+        shape: (H, W, C).
+        dtype: Of its grey values.
+
+    Raises:
+        InputError: It is no TIFF file, or compressed in a way that cannot be read in parts.
+    """
+
+    ndim = 3
+
+    def __init__(self, path: Path, page: int = 0) -> None:
+        self.path = path
+        try:
+            self._file = tifffile.TiffFile(path)
+            leaf: Any = self._file.pages[page]
+            shape, self.dtype = leaf.shape, np.dtype(leaf.dtype)
+        except (
+            tifffile.TiffFileError,
+            OSError,
+            ValueError,
+            IndexError,
+            TypeError,
+            struct.error,
+        ) as error:
+            raise InputError(f"{path} cannot be read as a TIFF file: {error}") from None
+        if leaf.axes not in ("YX", "YXS"):
+            raise InputError(
+                f"{path} has axes {leaf.axes}; large images are read with their channels together "
+                "(YX or YXS): save it so"
+            )
+        self._leaf = leaf
+        self.shape = (*shape[:2], 1 if len(shape) == 2 else shape[2])
+        self._tile = (leaf.tilelength, leaf.tilewidth) if leaf.is_tiled else (
+            leaf.rowsperstrip, shape[1]
+        )  # fmt: skip
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def pixels(self) -> int:
+        """Of the whole image."""
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, region: Slices) -> np.ndarray:
+        """Read a region as (h, w, C)."""
+        (top, bottom, _), (left, right, _) = (
+            piece.indices(side) for piece, side in zip(region, self.shape[:2], strict=True)
+        )
+        if self._leaf.is_memmappable:
+            # Mapped anew each time, so that what was read before does not stay in memory.
+            mapped = np.memmap(
+                self.path, self._leaf.parent.byteorder + self.dtype.str[1:], "r",
+                self._leaf.dataoffsets[0], self.shape,
+            )  # fmt: skip
+            return np.array(mapped[top:bottom, left:right], self.dtype)
+        return self._decoded(top, bottom, left, right)
+
+    def _decoded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        height, width = self._tile
+        across = -(-self.shape[1] // width)
+        region = np.empty((bottom - top, right - left, self.shape[2]), self.dtype)
+        for row in range(top // height, -(-bottom // height)):
+            for column in range(left // width, -(-right // width)):
+                y, x = row * height, column * width
+                segment = self._segment(row * across + column)
+                rows = slice(max(top, y), min(bottom, y + segment.shape[0]))
+                columns = slice(max(left, x), min(right, x + segment.shape[1]))
+                seen = segment[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+                place = np.s_[
+                    rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+                ]
+                region[place] = seen
+        return region
+
+    def _segment(self, index: int) -> np.ndarray:
+        """A tile or strip (h, w, C), cut at the image's edge."""
+        with self._lock:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                return self._cache[index]
+            handle, leaf = self._file.filehandle, self._leaf
+            try:
+                handle.seek(leaf.dataoffsets[index])
+                data = handle.read(leaf.databytecounts[index])
+                options = {"jpegtables": leaf.jpegtables} if leaf.jpegtables else {}
+                segment = leaf.decode(data or None, index, **options)[0]
+            except Exception as error:  # codecs raise what they like
+                reason = " ".join(str(error).split())[:120]
+                raise InputError(
+                    f"{self.path} cannot be read in parts, a tile is damaged or compressed in a "
+                    f"way that needs imagecodecs: {reason}"
+                ) from None
+            height, width = self._tile
+            across = -(-self.shape[1] // width)
+            size = (
+                min(height, self.shape[0] - index // across * height),
+                min(width, self.shape[1] - index % across * width),
+            )
+            if segment is None:  # a tile that was never written is empty
+                segment = np.zeros((1, *size, self.shape[2]), self.dtype)
+            kept = segment[0, : size[0], : size[1]].astype(self.dtype, copy=False)
+            self._cache[index] = kept
+            while sum(part.nbytes for part in self._cache.values()) > _CACHE_BYTES:
+                self._cache.popitem(last=False)
+            return kept
+
+
+def write_tiled(
+    path: Path,
+    shape: tuple[int, int],
+    dtype: Any,
+    read: Callable[[slice, slice], np.ndarray],
+    *,
+    pixel_size: float | None = None,
+) -> None:
+    """Write a tiled, compressed OME-TIFF (BigTIFF), a tile at a time.
+
+    Args:
+        path: The file.
+        shape: (H, W).
+        dtype: Of the values.
+        read: From rows and columns to the values there, (h, w).
+        pixel_size: In micrometres, for the file's metadata.
+    """
+    height, width = shape
+
+    def rows() -> Any:
+        for top in range(0, height, TILE):
+            band = read(slice(top, min(top + TILE, height)), slice(0, width)).astype(dtype)
+            for left in range(0, width, TILE):
+                tile = np.zeros((TILE, TILE), dtype)
+                part = band[:, left : left + TILE]
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield tile
+
+    metadata: dict[str, Any] = {"axes": "YX"}
+    if pixel_size is not None:
+        metadata |= {"PhysicalSizeX": pixel_size, "PhysicalSizeY": pixel_size}
+    with tifffile.TiffWriter(path, bigtiff=True, ome=True) as file:
+        file.write(
+            rows(), shape=shape, dtype=dtype, tile=(TILE, TILE), photometric="minisblack",
+            compression="zlib", compressionargs={"level": 1}, metadata=metadata,
+        )  # fmt: skip

@@ -1,0 +1,280 @@
+"""Command: segment images with a trained network.
+
+`python -m unet_keras.predict MODEL IMAGES... --output DIR`
+"""
+
+import argparse
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_keras.command import import_tensorflow, run
+from unet_keras.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unet_keras.inference.averaging import Prediction
+    from unet_keras.inference.instances import InstanceRules
+    from unet_keras.inference.loading import Predictor
+    from unet_keras.inference.pictures import Picture
+    from unet_keras.inference.segmenting import Finished, Model
+
+logger = logging.getLogger(__name__)
+
+# From here on a SavedModel predicts by tiles of this side, unless another is given.
+SAVED_MODEL_PIXELS = 2**22
+SAVED_MODEL_TILE = 1024
+
+
+def main() -> None:
+    """Parse the arguments and predict."""
+    parser = argparse.ArgumentParser(
+        prog="python -m unet_keras.predict",
+        description="Segment images. What is tuned with a run (threshold, smallest area, ...) is "
+        "used unless another value is given here. An image that cannot be read is reported and "
+        "left out; the exit status is 1 then. TIFF images of more than 33 million pixels are "
+        "predicted in parts, and go on where they were when the command is run again.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="run folder, .keras file or SavedModel")
+    parser.add_argument(
+        "images", metavar="IMAGES", nargs="+",
+        help="files, folders, patterns; TIFF (all pages), PNG, JPEG; 8 or 16 bit, grey or RGB",
+    )  # fmt: skip
+    parser.add_argument("--output", required=True, metavar="DIR", help="where results are written")
+    parser.add_argument(
+        "--write", metavar="LIST", default="probability,mask,labels,overlay,csv",
+        help="what, separated by commas: probability (TIFF), mask (PNG), labels (TIFF, a number a "
+        "cell), overlay (PNG), rois (ImageJ), coco (one JSON), csv (cells, counts, and growth over "
+        "time where file names tell well and time); or all (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--threshold", type=float, metavar="P", help="of a cell's probability")
+    parser.add_argument("--minimum-area", type=int, metavar="PIXELS", help="of a cell")
+    parser.add_argument(
+        "--pixel-size", type=float, metavar="MICROMETRES",
+        help="side of a pixel of these images: they are scaled to the training's",
+    )  # fmt: skip
+    accuracy = parser.add_argument_group("better or faster")
+    accuracy.add_argument(
+        "--ensemble", action="append", default=[], metavar="MODEL",
+        help="a further model, whose probabilities are averaged with MODEL's; may be repeated",
+    )  # fmt: skip
+    accuracy.add_argument(
+        "--tta", action="store_true",
+        help="average all eight flips and rotations, in eight times the time",
+    )  # fmt: skip
+    accuracy.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="side of tiles; whole images where they fit"
+    )
+    accuracy.add_argument(
+        "--halo", type=int, metavar="PIXELS",
+        help="what a tile sees around it; by default all that the network can see, so that tiles "
+        "give what whole images give. With 64 pixels, a network of depth 4 differed by 0.05 in "
+        "probability at most, with 32 by 0.7",
+    )  # fmt: skip
+    accuracy.add_argument(
+        "--blend", type=int, default=0, metavar="PIXELS",
+        help="how far tiles fade into each other, which hides the seams of small halos",
+    )  # fmt: skip
+    run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    import_tensorflow()
+    from tqdm import tqdm
+
+    from unet_keras.inference.pictures import find_pictures
+    from unet_keras.inference.segmenting import segment_pictures
+
+    _check_tiles(arguments)
+    write = _chosen_outputs(arguments.write)
+    pictures = find_pictures(arguments.images)
+    paths = [Path(arguments.model), *map(Path, arguments.ensemble)]
+    predictors = [_open(path, arguments) for path in paths]
+    model = _model(predictors, arguments)
+    output = Path(arguments.output)
+    parts: list[Path] = []
+
+    def by_parts(picture: "Picture", group: str) -> "Finished":
+        return _segment_large(picture, group, predictors, model, arguments, write, parts)
+
+    with tqdm(total=len(pictures), unit="image", disable=not sys.stderr.isatty()) as bar:
+        failed = segment_pictures(
+            pictures, model, output, write=write, by_parts=by_parts, progress=bar.update
+        )
+    for folder in parts:
+        shutil.rmtree(folder)
+    logger.info("%d images segmented into %s", len(pictures) - failed, output)
+    return 1 if failed else 0
+
+
+def _check_tiles(arguments: argparse.Namespace) -> None:
+    """Refuse at once what would be refused for each image."""
+    for name, least in (("tile", 1), ("halo", 0), ("blend", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value} must be at least {least} pixels")
+
+
+def _chosen_outputs(text: str) -> frozenset[str]:
+    from unet_keras.inference.segmenting import OUTPUTS
+
+    names = frozenset(text.split(",")) - {""}
+    if "all" in names:
+        return frozenset(OUTPUTS)
+    if not names or names - set(OUTPUTS):
+        raise InputError(
+            f"--write {text} may name each of {', '.join(OUTPUTS)}, separated by commas, or all"
+        )
+    return names
+
+
+def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
+    from unet_keras.evaluation.tuning import tuned_overrides
+    from unet_keras.inference.loading import open_predictor
+
+    return open_predictor(
+        path,
+        tile=arguments.tile,
+        halo=arguments.halo,
+        blend=arguments.blend,
+        overrides=tuned_overrides(path) if path.is_dir() else [],
+    )
+
+
+def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Model":
+    """Put together what predicts, and what the first model knows of its training."""
+    from unet_keras.inference.averaging import over_flips, over_models
+    from unet_keras.inference.scaling import at_scale, scale_between
+    from unet_keras.inference.segmenting import Model
+
+    first = predictors[0]
+    known = first.metadata
+    for other in predictors[1:]:
+        if other.channels != first.channels:
+            raise InputError(
+                f"{other.path} takes images of {other.channels} channels, {first.path} of "
+                f"{first.channels}: an ensemble needs networks of one kind"
+            )
+        ours, theirs = (one.metadata.get("pixel_size") for one in (first, other))
+        if arguments.pixel_size is not None and ours != theirs:
+            raise InputError(
+                f"{other.path} was trained at another pixel size ({theirs}) than {first.path} "
+                f"({ours}): an ensemble needs networks of one scale"
+            )
+    scale = scale_between(arguments.pixel_size, known.get("pixel_size"), first.path)
+    predict = over_models([_bounded(predictor, arguments.tile) for predictor in predictors])
+    if arguments.tta:
+        predict = over_flips(predict)
+    given = {"group_pattern": known["group_pattern"]} if "group_pattern" in known else {}
+    return Model(
+        predict=at_scale(predict, scale),
+        channels=first.channels,
+        rules=_rules(known, arguments).at_scale(scale),
+        classes=tuple(known.get("classes", ["background", "cell"])[1:]),
+        scale=scale,
+        pixel_size=arguments.pixel_size,
+        ranges=known.get("ranges") or None,
+        training_images=known.get("training_data", {}).get("images", 0),
+        **given,
+    )
+
+
+def _bounded(predictor: "Predictor", tile: int | None) -> "Prediction":
+    """A SavedModel that takes large images by tiles, as networks do by themselves."""
+    if predictor.network is not None:
+        return predictor
+
+    def predict(image: "np.ndarray") -> "np.ndarray":
+        large = tile is None and image.shape[0] * image.shape[1] > SAVED_MODEL_PIXELS
+        return predictor(image, tile=SAVED_MODEL_TILE if large else tile)
+
+    return predict
+
+
+def _rules(known: dict[str, Any], arguments: argparse.Namespace) -> "InstanceRules":
+    """How probabilities become instances: as given, else as the model says, else the defaults."""
+    from unet_keras.inference.instances import InstanceRules
+
+    names = ("threshold", "minimum_area", "method", "seed_prominence", "grow_pixels")
+    values = {name: known[name] for name in names if name in known}
+    if not known.get("separate", True):
+        values["grow_pixels"] = 0
+    for name in ("threshold", "minimum_area"):
+        if getattr(arguments, name) is not None:
+            values[name] = getattr(arguments, name)
+    rules = InstanceRules(**values)
+    if not 0 < rules.threshold < 1 or rules.minimum_area < 0:
+        raise InputError(
+            f"--threshold {rules.threshold} must be between 0 and 1, --minimum-area "
+            f"{rules.minimum_area} at least 0"
+        )
+    return rules
+
+
+def _segment_large(
+    picture: "Picture",
+    group: str,
+    predictors: "list[Predictor]",
+    model: "Model",
+    arguments: argparse.Namespace,
+    write: frozenset[str],
+    parts: list[Path],
+) -> "Finished":
+    """Segment a picture that is larger than memory; the folder of its parts joins the others."""
+    import hashlib
+
+    from tqdm import tqdm
+
+    from unet_keras.inference import large
+    from unet_keras.inference.segmenting import Finished
+    from unet_keras.inference.tiff import TiffRegions
+
+    predictor = predictors[0]
+    several = len(predictors) > 1 or arguments.tta or arguments.blend or model.scale != 1
+    if (
+        predictor.network is None
+        or several
+        or predictor.metadata.get("learned", "cells") != "cells"
+    ):
+        raise InputError(
+            f"{picture.path} has more than {large.LARGEST_PIXELS:,} pixels and is predicted in "
+            "parts, which needs one run folder or .keras file that has learned cells, without "
+            "--ensemble, --tta, --blend and another scale: leave these out, or cut the image"
+        )
+    file = predictor.path / "model.keras" if predictor.path.is_dir() else predictor.path
+    with (
+        TiffRegions(picture.path, picture.page or 0) as image,
+        file.open("rb") as content,
+        tqdm(unit="part", leave=False, disable=not sys.stderr.isatty()) as bar,
+    ):
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.set_description(f"{picture.title}: {stage}", refresh=False)
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        what = large.LargeImage(
+            image=image,
+            name=picture.name,
+            title=picture.title,
+            group=group,
+            model=predictor.network,
+            rules=model.rules,
+            identity={"model": hashlib.file_digest(content, "sha256").hexdigest()},
+            tile=arguments.tile or large.TILE,
+            halo=arguments.halo,
+            pixel_size=model.pixel_size,
+        )
+        _, folder = large.segment_large(what, Path(arguments.output), write, progress=show)
+        parts.append(folder)
+        count = large.summarize(
+            what, folder, ranges=model.ranges, training_images=model.training_images
+        )
+        return Finished(image.shape[:2], count, large.read_cells(folder))
+
+
+if __name__ == "__main__":
+    main()
