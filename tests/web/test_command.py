@@ -1,0 +1,67 @@
+"""What can be wrong before anything is served ends in one line and status 2."""
+
+import importlib.util
+import socket
+from pathlib import Path
+
+import pytest
+
+from unet_keras import serve
+
+
+def complaint(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str
+) -> str:
+    monkeypatch.setattr("sys.argv", ["serve", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        serve.main()
+    assert stop.value.code == 2
+    text = capfd.readouterr().err.strip()
+    assert text.startswith("error: ")
+    assert "\n" not in text
+    return text
+
+
+def test_without_a_web_framework(monkeypatch, capfd):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name)
+    )
+    text = complaint(monkeypatch, capfd, "x.keras")
+    assert "needs uvicorn: pip install 'unet_keras[serve]'" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nowhere.keras"], "nowhere.keras"),
+        (["x.keras", "--max-images=0"], "--max-images must be above 0"),
+        (["x.keras", "--max-waiting=-1"], "--max-waiting must be at least 0"),
+        (["x.keras", "--host=203.0.113.7"], "cannot listen on 203.0.113.7"),
+        (["x.keras", "--port=70000"], "--port 70000 must be between 0 and 65535"),
+    ],
+)
+def test_mistakes(monkeypatch, capfd, arguments, text):
+    assert text in complaint(monkeypatch, capfd, "--port=0", *arguments)
+
+
+def test_a_port_that_is_taken(monkeypatch, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = complaint(monkeypatch, capfd, "x.keras", f"--port={port}")
+    assert f"port {port}: Address already in use; give another --host or --port" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("runs/a", "a"), ("runs/a/saved_model", "a"), ("a b.keras", "a_b"), ("v1.2", "v1.2")],
+)
+def test_models_are_named_by_their_run_or_file(path, name):
+    assert serve.name_of(Path(path)) == name
+
+
+@pytest.mark.parametrize(
+    ("host", "own"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_own_addresses(host, own):
+    assert serve.is_own_address(host) is own

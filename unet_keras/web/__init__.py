@@ -1,0 +1,1 @@
+"""A trained network behind HTTP: images in; masks, label maps, outlines and counts out."""

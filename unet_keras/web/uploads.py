@@ -1,0 +1,189 @@
+"""From the bytes of a request to images.
+
+    body   an image file, or a multipart form with image files
+    image  uint8, uint16 or float32  (H, W, C)  C of the network, values as in the file
+
+Files are PNG, JPEG, TIFF or BMP, told by their first bytes; Pillow would open many more, some with
+the help of other programs. The header must state no more pixels than allowed before any is decoded.
+"""
+
+import tempfile
+import warnings
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from unet_keras.errors import InputError
+from unet_keras.sources.images import read_image
+from unet_keras.web.limits import Limits, Refusal
+
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"II+\0": ".tif",
+    b"MM\0+": ".tif",
+    b"BM": ".bmp",
+}
+# As in JPEG and in libpng: ITU-R BT.601.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that was posted.
+
+    Attributes:
+        name: What the client calls it; empty for a body that is the file.
+        content: Its bytes.
+    """
+
+    name: str
+    content: bytes
+
+
+async def split_form(headers: Headers, body: bytes, limits: Limits) -> list[Upload]:
+    """Take the files out of a multipart form.
+
+    Raises:
+        Refusal: 400 where it is damaged or holds no file, 413 where it holds too many.
+    """
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        # One more than allowed, so that too many are counted here and not taken for damage.
+        parser = MultiPartParser(headers, stream(), max_files=limits.images + 1, max_fields=16)
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        text = str(getattr(error, "message", error))
+        if text.startswith("Too many"):
+            raise too_many_images(limits) from None
+        raise Refusal(400, f"the multipart form is damaged: {text}") from None
+    files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    uploads = [Upload(Path(file.filename or "").name, await file.read()) for file in files]
+    await form.close()
+    if not uploads:
+        raise Refusal(400, "the multipart form holds no file: post images as files")
+    if len(uploads) > limits.images:
+        raise too_many_images(limits)
+    return uploads
+
+
+def too_many_images(limits: Limits) -> Refusal:
+    """Return the refusal of a request with too many images."""
+    return Refusal(413, f"a request may hold {limits.images} images at most")
+
+
+def decode(upload: Upload, *, pixels: int) -> np.ndarray:
+    """Decode an image file.
+
+    Args:
+        upload: The file.
+        pixels: The most it may have.
+
+    Returns:
+        uint8, uint16 or float32 (H, W) or (H, W, C), as `read_image` returns it.
+
+    Raises:
+        Refusal: 415 for another format, 413 for too many pixels, 400 where it is damaged.
+    """
+    name = upload.name or "the body"
+    if not upload.content:
+        raise Refusal(400, f"{name} is empty: post an image file")
+    known = (ending for start, ending in SIGNATURES.items() if upload.content.startswith(start))
+    ending = next(known, None)
+    if ending is None:
+        raise Refusal(415, f"{name} is no image: post a PNG, JPEG, TIFF or BMP file")
+    with tempfile.TemporaryDirectory(prefix="unet_keras_") as folder:
+        path = Path(folder) / f"image{ending}"
+        path.write_bytes(upload.content)
+        try:
+            _check_header(path, name, pixels)
+            return read_image(path)
+        except InputError as error:
+            raise Refusal(400, str(error).replace(str(path), name)) from None
+
+
+def _check_header(path: Path, name: str, pixels: int) -> None:
+    """Refuse too many pixels or pages by what the file says of itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of sizes that are checked here
+        try:
+            with Image.open(path) as image:
+                size, pages = image.size, int(getattr(image, "n_frames", 1))
+        except Image.DecompressionBombError:
+            raise Refusal(413, f"{name} has more than {pixels} pixels, the most allowed") from None
+        except UnidentifiedImageError:
+            size, pages = _tiff_header(path, name)
+        except (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError) as error:
+            raise _damaged(name, error) from None
+    if size[0] * size[1] > pixels:
+        raise Refusal(
+            413, f"{name} has {size[0]} x {size[1]} pixels, but {pixels} are the most allowed"
+        )
+    if pages > 1:
+        raise Refusal(400, f"{name} is a stack of {pages} pages: post one page at a time")
+
+
+def _tiff_header(path: Path, name: str) -> tuple[tuple[int, int], int]:
+    """Width, with all its samples beyond four, and height; and the number of pages."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            samples = max(1, page.samplesperpixel - 3)
+            return (page.imagewidth * samples, page.imagelength), len(file.pages)
+    except Exception as error:  # tifffile raises whatever a damaged tag leads to
+        raise _damaged(name, error) from None
+
+
+def _damaged(name: str, error: Exception) -> Refusal:
+    reason = " ".join(str(error).split())[:120]
+    return Refusal(400, f"{name} cannot be read as an image, it may be cut off: {reason}")
+
+
+def fit(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) -> np.ndarray:
+    """Make an image one that the network takes.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        channels: Of the network. Colors become grey, and grey becomes colors, where it wants them.
+        dtype: Of the images it was trained on; None takes any.
+        name: Of the image, for the message.
+
+    Returns:
+        (H, W, channels), of `dtype` if given.
+
+    Raises:
+        Refusal: 422, other channels or values that the type cannot hold.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[-1] == 3 and channels == 1:
+        grey = image @ LUMINANCE
+        image = (np.rint(grey) if image.dtype.kind == "u" else grey).astype(image.dtype)[..., None]
+    elif image.shape[-1] == 1 and channels == 3:
+        image = np.repeat(image, 3, axis=-1)
+    if image.shape[-1] != channels:
+        raise Refusal(
+            422, f"{name} has {image.shape[-1]} channels, but the network takes {channels}"
+        )
+    if dtype is None or image.dtype == dtype:
+        return image
+    with np.errstate(invalid="ignore"):
+        converted = image.astype(dtype)
+    if dtype.kind == "u" and not np.array_equal(converted, image):
+        raise Refusal(
+            422,
+            f"{name} has {image.dtype} values from {image.min():g} to {image.max():g}, but the "
+            f"network was trained on {dtype} images",
+        )
+    return converted
