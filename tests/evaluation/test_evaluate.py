@@ -1,0 +1,137 @@
+"""The command: a run, its tuning, two runs, folders of masks, and mistakes in one line."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_keras import config as configuration
+from unet_keras import evaluate
+from unet_keras.evaluation.scoring import read_records
+from unet_keras.model.unet import build_unet
+from unet_keras.records.manifest import read_manifest
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command in this process: its exit status, what it said, and what it complained of."""
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            evaluate.main()
+        return stop.value.code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(records, tmp_path_factory):
+    """A run folder as training leaves it, of a network that was not trained."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    (folder / "saved_model").mkdir(parents=True)
+    (folder / "saved_model" / "metadata.json").write_text("{}")
+    manifest = read_manifest(records)
+    model = build_unet(base_filters=2, depth=1, mean=manifest.mean, scale=manifest.scale, seed=3)
+    model.save(folder / "model.keras")
+    overrides = [f"records.path={records}", "evaluate.minimum_area=0"]
+    configuration.save(configuration.load(overrides=overrides), folder / "config.yaml")
+    (folder / "history.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_run_is_scored_tuned_and_compared(run, records, command):
+    assert command(run, "evaluate.threshold=0.45")[0] == 0
+    before = metrics(run / "evaluation")
+    assert before["threshold"] == 0.45
+    assert before["details"]["tuned"] == "False"
+    assert len(before["images"]) == 2
+    assert list((run / "tensorboard" / "evaluation-test").iterdir())
+    metadata = json.loads((run / "saved_model" / "metadata.json").read_text())
+    assert metadata["scores"] == before["overall"]
+
+    assert command(run, "--tune", "--tune-by", "dice")[0] == 0
+    overrides = configuration.load(run / "tuned.yaml").evaluate
+    first = run.rename(run.with_name("first"))
+    try:
+        other = run.with_name("other")
+        other.mkdir()
+        for name in ("config.yaml", "model.keras", "tuned.yaml"):
+            (other / name).write_bytes((first / name).read_bytes())
+        assert command(other, "evaluate.split=val")[0] == 0
+        tuned = metrics(other / "evaluation")
+        assert tuned["threshold"] == overrides.threshold
+        assert tuned["overall"]["dice"] == pytest.approx(tuned["overall"]["best_dice"])
+        # the test split's scores are those that go into metadata, and other images do not compare
+        status, message = command(first, other)
+        assert status == 2
+        assert "different images" in message
+        assert command(other)[0] == 0
+        assert command(first, other)[0] == 0
+        written = other / "evaluation" / "compared_with_first.json"
+        assert json.loads(written.read_text())["images"] == 2
+    finally:
+        first.rename(run)
+
+
+def test_masks_of_another_tool_are_scored_against_records_and_folders(records, command, tmp_path):
+    manifest = read_manifest(records)
+    for record in read_records(records, manifest, "test"):
+        stem = Path(record["file_name"]).stem
+        for folder, array in (
+            ("labels", record["labels"].astype(np.uint16)),
+            ("masks", np.uint8(255) * (record["labels"] > 0)),
+        ):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / folder / f"{stem}.png")
+    labels, masks = tmp_path / "labels", tmp_path / "masks"
+    assert command("--predictions", labels, "--truth", records)[0] == 0
+    overall = metrics(labels / "evaluation")["overall"]
+    assert overall["dice"] == 1.0
+    assert overall["segmentation_accuracy"] == pytest.approx(overall["ceiling_label_map"])
+    output = tmp_path / "report"
+    assert command("--predictions", masks, "--truth", labels, "--output", output)[0] == 0
+    result = metrics(output)
+    assert result["overall"]["dice"] == 1.0
+    assert result["overall"]["segmentation_accuracy"] < 1.0
+    assert result["overall"]["ceiling_label_map"] is None
+    assert result["membranes"] is None
+    both = ["--predictions", labels, "--truth", labels, "--output", output]
+    assert command(*both, "evaluate.membranes=true")[0] == 0
+    assert metrics(output)["membranes"]["at_threshold"]["warping_error_all"] == 0.0
+    lost = next(masks.glob("*.png"))
+    lost.unlink()
+    status, message = command("--predictions", masks, "--truth", records)
+    assert status == 2
+    assert f"has nothing for the image {lost.stem}.tif" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one RUN_DIR to score, two to compare"),
+        (["a", "b", "c"], "give one RUN_DIR to score, two to compare"),
+        (["a", "b", "evaluate.split=val"], "give one RUN_DIR to score, two to compare"),
+        (["a", "b", "--tune"], "give one RUN_DIR to score, two to compare"),
+        (["--predictions", "a"], "--predictions DIR and --truth DIR belong together"),
+        (["run", "--predictions", "a", "--truth", "b"], "belong together, without RUN_DIR"),
+        (["--predictions", "a", "--truth", "b", "evaluate.split=all"], "evaluate.split=all"),
+        (["a", "b"], "a has no evaluation/metrics.json"),
+        (["nowhere"], "there is no such run folder"),
+    ],
+)
+def test_mistakes_end_with_one_line(command, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, said = command(*arguments)
+    assert status == 2
+    assert message in said
+    assert said.count("\n") == 1

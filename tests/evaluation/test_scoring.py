@@ -1,0 +1,71 @@
+"""Records as evaluation reads them: every image under a name of its own."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet_keras.errors import InputError
+from unet_keras.evaluation.scoring import manifest_with, read_records
+from unet_keras.inference.instances import foreground_of
+from unet_keras.records.manifest import read_manifest
+from unet_keras.records.writer import write_records
+from unet_keras.sources.folders import folder_references
+
+TEST_ONLY = (0.0, 0.0, 1.0)
+
+
+def masks(count):
+    """Masks of two cells each, uint8 (count, 40, 50)."""
+    stack = np.zeros((count, 40, 50), np.uint8)
+    for number, mask in enumerate(stack):
+        mask[3 : 12 + number, 5:20] = mask[20:35, 15:40] = 255
+    return stack
+
+
+def names_of(tmp_path, images, labels):
+    references = folder_references(images, labels, kind="binary", fractions=TEST_ONLY)
+    write_records(references, tmp_path / "records", maps=(), workers=1)
+    records = read_records(tmp_path / "records", read_manifest(tmp_path / "records"), "test")
+    return [record["file_name"] for record in records]
+
+
+def test_pages_of_a_stack_have_a_name_each(tmp_path):
+    grey = {"photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "volume.tif", masks(3) // 2, **grey)
+    tifffile.imwrite(tmp_path / "labels.tif", masks(3), **grey)
+    names = names_of(tmp_path, tmp_path / "volume.tif", tmp_path / "labels.tif")
+    assert sorted(names) == ["volume-0", "volume-1", "volume-2"]
+
+
+def test_equal_names_in_several_folders_are_told_apart(tmp_path):
+    for folder in ("a", "b"):
+        for part, scale in (("images", 2), ("masks", 1)):
+            path = tmp_path / part / folder
+            path.mkdir(parents=True)
+            Image.fromarray(masks(1)[0] // scale).save(path / "cell_1.png")
+    names = names_of(tmp_path, tmp_path / "images", tmp_path / "masks")
+    assert len(set(names)) == 2
+    assert "cell_1.png" in names
+
+
+def test_a_split_without_images_names_those_that_have_some(records):
+    assert manifest_with(records, "val").splits["val"].images == 2
+    manifest = read_manifest(records)
+    record = next(read_records(records, manifest, "train"))
+    assert record["file_name"].endswith(".tif")
+
+
+def test_records_without_a_split_say_which_to_take(tmp_path):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        Image.fromarray(masks(1)[0]).save(tmp_path / part / "cell_1.png")
+    names_of(tmp_path, tmp_path / "images", tmp_path / "masks")
+    with pytest.raises(InputError, match=r"no images in split 'val': give evaluate\.split=test"):
+        manifest_with(tmp_path / "records", "val")
+
+
+def test_foreground_is_what_is_not_background():
+    probabilities = np.array([[[0.2, 0.5, 0.3]]])
+    assert foreground_of(probabilities) == pytest.approx(0.8)
+    assert foreground_of(probabilities[..., :1]) == pytest.approx(0.2)

@@ -1,0 +1,102 @@
+"""Tuning finds the best of what it tries, on the validation split only, and is read back."""
+
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from unet_keras.config import load
+from unet_keras.errors import InputError
+from unet_keras.evaluation import tuning
+from unet_keras.evaluation.scoring import score_split
+from unet_keras.evaluation.tuning import AREAS, Tuned, tune, tuned_overrides, write_tuned
+from unet_keras.records.manifest import read_manifest
+from unet_keras.records.writer import write_records
+from unet_keras.sources.synthetic import synthetic_references
+
+
+def bright(image):
+    """Probabilities of a predictor that says how bright each pixel is."""
+    return np.clip(image / 255.0, 0, 1).astype(np.float32)
+
+
+def scored(records, split, threshold, minimum_area):
+    overrides = [
+        f"records.path={records}",
+        f"evaluate.split={split}",
+        f"evaluate.threshold={threshold}",
+        f"evaluate.minimum_area={minimum_area}",
+    ]
+    return score_split(load(overrides=overrides), bright).results()["overall"]
+
+
+def test_accuracy_is_the_one_evaluate_reports_and_the_best_of_the_neighborhood(records):
+    steps = []
+    tuned = tune(records, bright, threshold=0.5, minimum_area=10, progress=steps.append)
+    assert tuned.images == read_manifest(records).splits["val"].images == 2
+    expected = scored(records, "val", tuned.threshold, tuned.minimum_area)
+    assert tuned.score == pytest.approx(expected["segmentation_accuracy"], abs=1e-12)
+    before = scored(records, "val", 0.5, 10)["segmentation_accuracy"]
+    assert tuned.before == pytest.approx(before, abs=1e-12)
+    assert tuned.score > tuned.before
+    for area in AREAS:
+        other = scored(records, "val", tuned.threshold, area)["segmentation_accuracy"]
+        assert other <= tuned.score + 1e-12
+    assert len(steps) >= 2 * (1 + len(tuning.COARSE) + len(AREAS))
+
+
+def test_dice_is_looked_up_at_every_thousandth(records):
+    tuned = tune(records, bright, minimum_area=7, objective="dice")
+    overall = scored(records, "val", tuned.threshold, 7)
+    assert tuned.score == pytest.approx(overall["dice"], abs=1e-12)
+    assert tuned.score == pytest.approx(overall["best_dice"], abs=1e-12)
+    assert tuned.minimum_area == 7
+    assert tuned.before == pytest.approx(scored(records, "val", 0.5, 7)["dice"], abs=1e-12)
+
+
+def test_nothing_but_the_validation_split_is_read(records, monkeypatch):
+    splits = []
+    read = tuning.read_records
+    monkeypatch.setattr(
+        tuning, "read_records", lambda path, manifest, split: splits.append(split)
+        or read(path, manifest, split),
+    )  # fmt: skip
+    for objective in ("segmentation_accuracy", "dice"):
+        tune(records, bright, objective=objective)
+    assert splits == ["val", "val"]
+
+
+def test_without_validation_images_nothing_is_tuned(tmp_path):
+    references = synthetic_references({"train": 1, "test": 1}, seed=0, size=(64, 80))
+    write_records(references, tmp_path / "records", maps=(), workers=1)
+    with pytest.raises(InputError, match=r"no images in split 'val', and nothing else may be"):
+        tune(tmp_path / "records", bright)
+
+
+def test_what_was_tuned_is_read_back_as_overrides(tmp_path):
+    assert tuned_overrides(tmp_path) == []
+    chosen = Tuned(0.425, 30, "dice", 0.912, 0.9, 5)
+    path = write_tuned(tmp_path, chosen)
+    assert "5 validation images by dice: 0.9120" in path.read_text()
+    config = load(overrides=[*tuned_overrides(tmp_path), "evaluate.minimum_area=3"])
+    assert (config.evaluate.threshold, config.evaluate.minimum_area) == (0.425, 3)
+    for damaged in ("evaluate", "- 1", "evaluate: [1]", "{"):
+        path.write_text(damaged)
+        with pytest.raises(InputError, match=r"tuned\.yaml is damaged: remove it, or tune again"):
+            tuned_overrides(tmp_path)
+
+
+def test_values_older_than_the_model_are_warned_of(tmp_path, caplog):
+    path = write_tuned(tmp_path, Tuned(0.4, 10, "dice", 0.9, 0.9, 5))
+    model = tmp_path / "model.keras"
+    model.touch()
+    os.utime(model, (path.stat().st_mtime - 10,) * 2)
+    with caplog.at_level(logging.WARNING):
+        tuned_overrides(tmp_path)
+        assert not caplog.records
+        os.utime(model, (path.stat().st_mtime + 10,) * 2)
+        assert len(tuned_overrides(tmp_path)) == 2
+    assert "is older than the run's model: tune again" in caplog.text
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,236 @@
+"""Command: score a trained network, or what any other tool predicted, on whole images.
+
+`python -m unet_keras.evaluate RUN_DIR [key.path=value ...]`
+`python -m unet_keras.evaluate RUN_DIR --tune`
+`python -m unet_keras.evaluate RUN_A RUN_B`
+`python -m unet_keras.evaluate --predictions DIR --truth RECORDS_OR_DIR`
+"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_keras.command import import_tensorflow, run
+from unet_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from unet_keras.evaluation.tuning import Objective
+
+logger = logging.getLogger(__name__)
+
+# Scores are of cells whatever was learned; the report says how it came to them.
+LEARNED: dict[str, dict[str, object]] = {
+    "cells": {},
+    "boundary": {
+        "learned": "outlines; scored are the pieces between them as cells, but for the largest, "
+        "which is taken for the background"
+    },
+    "cells_and_borders": {"learned": "cells and outlines; scored are both together, as cells"},
+}
+
+
+def main() -> None:
+    """Parse the arguments and evaluate."""
+    parser = argparse.ArgumentParser(
+        prog="python -m unet_keras.evaluate",
+        description="Score a run and write RUN_DIR/evaluation: metrics.json, report.html and "
+        "table.md. The test split, unless evaluate.split=val or train says otherwise. Two runs "
+        "that were scored are compared image by image.",
+    )
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="RUN_DIR",
+        help="one run to score, or two to compare; and key.path=value for values that replace "
+        "the run's, such as evaluate.split=val or evaluate.membranes=true",
+    )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="choose threshold and smallest area on the validation split, write RUN_DIR/tuned.yaml",
+    )
+    parser.add_argument(
+        "--tune-by",
+        choices=("segmentation_accuracy", "dice"),
+        default="segmentation_accuracy",
+        help="what to make as high as possible (mean segmentation accuracy)",
+    )
+    others = parser.add_argument_group("masks or label maps of any other tool")
+    others.add_argument(
+        "--predictions", metavar="DIR", help="PNG or TIFF files, named like the images"
+    )
+    others.add_argument(
+        "--truth", metavar="DIR", help="a folder of records, or of masks or label maps"
+    )
+    others.add_argument("--images", metavar="DIR", help="images for the pictures of the report")
+    others.add_argument(
+        "--kind",
+        choices=("auto", "binary", "labels"),
+        default="auto",
+        help="what values of predictions and masks mean (auto: one value a mask, several a "
+        "label map)",
+    )
+    others.add_argument("--output", metavar="DIR", help="where to write (PREDICTIONS/evaluation)")
+    run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    overrides = [a for a in arguments.arguments if "=" in a and not Path(a).exists()]
+    runs = [Path(a) for a in arguments.arguments if a not in overrides]
+    if arguments.predictions or arguments.truth:
+        if not (arguments.predictions and arguments.truth) or runs or arguments.tune:
+            raise InputError(
+                "--predictions DIR and --truth DIR belong together, without RUN_DIR and --tune"
+            )
+        _score_predictions(arguments, overrides)
+    elif len(runs) == 2 and not arguments.tune and not overrides:
+        _compare(*runs)
+    elif len(runs) == 1 and arguments.tune:
+        _tune(runs[0], overrides, arguments.tune_by)
+    elif len(runs) == 1:
+        _score(runs[0], overrides)
+    else:
+        raise InputError(
+            "give one RUN_DIR to score, two to compare, or --predictions DIR and --truth DIR; "
+            "python -m unet_keras.evaluate --help says more"
+        )
+
+
+def _score(folder: Path, overrides: Sequence[str]) -> None:
+    """Predict and score a split with a run's network."""
+    import_tensorflow()
+    from tqdm import tqdm
+
+    from unet_keras.evaluation import publishing
+    from unet_keras.evaluation.scoring import predictor_of, score_split
+    from unet_keras.evaluation.tuning import tuned_overrides
+    from unet_keras.inference.loading import open_run
+
+    opened = open_run(folder, [*tuned_overrides(folder), *overrides])
+    config = opened.config
+    with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
+        evaluation = score_split(config, predictor_of(opened.model, config), bar.update)
+    results = evaluation.results()
+    details = {
+        "run": folder,
+        "split": config.evaluate.split,
+        "records": config.records.path,
+        "threshold": config.evaluate.threshold,
+        "minimum_area": config.evaluate.minimum_area,
+        "method": config.evaluate.method,
+        **LEARNED[config.targets.kind],
+        "tuned": (folder / "tuned.yaml").exists(),
+    }
+    directory = folder / "evaluation"
+    _report(directory, results, evaluation.examples, f"Evaluation of {folder.name}", details)
+    history = folder / "history.csv"
+    epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
+    split = config.evaluate.split
+    values = dataclasses.asdict(config)
+    publishing.write_tensorboard(folder / "tensorboard", results, values, split=split, step=epochs)
+    if split == "test":
+        publishing.update_metadata(folder / "saved_model", results)
+
+
+def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> None:
+    """Choose threshold and smallest area on the validation split."""
+    import_tensorflow()
+    from tqdm import tqdm
+
+    from unet_keras.evaluation.scoring import predictor_of
+    from unet_keras.evaluation.tuning import tune, write_tuned
+    from unet_keras.inference.loading import open_run
+
+    opened = open_run(folder, overrides)
+    predictor = predictor_of(opened.model, opened.config)
+    with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
+        tuned = tune(
+            Path(opened.config.records.path),
+            predictor,
+            threshold=opened.config.evaluate.threshold,
+            minimum_area=opened.config.evaluate.minimum_area,
+            method=opened.config.evaluate.method,
+            seed_prominence=opened.config.evaluate.seed_prominence,
+            grow_pixels=opened.config.evaluate.grow_pixels,
+            objective=objective,
+            progress=bar.update,
+        )
+    path = write_tuned(folder, tuned)
+    logger.info("threshold                 %g", tuned.threshold)
+    logger.info("minimum area              %d pixels", tuned.minimum_area)
+    logger.info(
+        "%-25s %.3f on %d validation images, before %.3f",
+        tuned.objective, tuned.score, tuned.images, tuned.before,
+    )  # fmt: skip
+    logger.info("written: %s", path)
+
+
+def _compare(first: Path, second: Path) -> None:
+    """Compare two scored runs."""
+    from unet_keras.evaluation.comparison import compare_runs
+
+    table, path = compare_runs(first, second)
+    logger.info("%s\nwritten: %s and .json", table, path)
+
+
+def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Score masks or label maps of any other tool."""
+    from tqdm import tqdm
+
+    from unet_keras import config as configuration
+    from unet_keras.evaluation.masks import MaskFolder, folder_truth, score_masks
+    from unet_keras.evaluation.summary import Evaluation
+    from unet_keras.records.manifest import MANIFEST_NAME
+
+    config = configuration.load(None, overrides)
+    settings, truth = config.evaluate, Path(arguments.truth)
+    predictions = MaskFolder(Path(arguments.predictions), arguments.kind)
+    details: dict[str, object] = {"predictions": predictions.path, "truth": truth}
+    separate = False
+    if (truth / MANIFEST_NAME).is_file():
+        import_tensorflow()
+        from unet_keras.evaluation.scoring import manifest_with, read_records
+
+        manifest = manifest_with(truth, settings.split)
+        truths, separate = read_records(truth, manifest, settings.split), manifest.separate
+        details["split"] = settings.split
+    else:
+        images = Path(arguments.images) if arguments.images else None
+        pattern = config.source.group_pattern
+        truths = folder_truth(
+            MaskFolder(truth, arguments.kind), images=images, group_pattern=pattern
+        )
+    evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
+    with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
+        score_masks(truths, predictions, evaluation, separate=separate, progress=bar.update)
+    directory = Path(arguments.output or predictions.path / "evaluation")
+    title = f"Evaluation of {predictions.path.name}"
+    _report(directory, evaluation.results(), evaluation.examples, title, details)
+
+
+def _report(
+    directory: Path,
+    results: Mapping[str, Any],
+    examples: Any,
+    title: str,
+    details: Mapping[str, object],
+) -> None:
+    """Write the report and say what is in it."""
+    from unet_keras.evaluation.report import write_report
+
+    write_report(directory, results, examples, title=title, details=details)
+    scores = ["dice", "iou", "segmentation_accuracy", "segmentation_accuracy_50"]
+    for name in scores:
+        logger.info("%-25s %.3f", name, results["overall"][name])
+    if results["membranes"] is not None:
+        for name in ("v_rand", "v_info", "rand_error", "warping_error"):
+            logger.info("%-25s %.5f", name, results["membranes"]["at_threshold"][name])
+    logger.info("report: %s", directory / "report.html")
+
+
+if __name__ == "__main__":
+    main()

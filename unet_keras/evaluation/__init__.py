@@ -1,0 +1,1 @@
+"""Scores of pixels and instances, and the report."""

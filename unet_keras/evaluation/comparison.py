@@ -1,0 +1,136 @@
+"""Two evaluations of the same images side by side: which one is better, and how sure is that.
+
+    RUN/evaluation/metrics.json                 what is compared, as `write_report` leaves it
+    RUN_B/evaluation/compared_with_RUN_A.json   the differences, for machines
+    RUN_B/evaluation/compared_with_RUN_A.md     the same as a table
+
+Both runs are resampled with the same images, which pairs them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_keras.errors import InputError
+from unet_keras.evaluation.intervals import compare
+from unet_keras.evaluation.report import COLUMNS, MEMBRANES, write_metrics, write_text
+from unet_keras.sources.base import counted
+
+FEWEST_IMAGES = 6
+"""From here on differences that all point the same way are rarer by chance than 5%: 2 / 2**6."""
+
+_TITLES = {
+    **COLUMNS,
+    **MEMBRANES,
+    "pixel_error": "Pixel error",
+    "dice_of_instances": "Dice of the instances",
+    "instance_f1_50": "F1 of instances at IoU 0.5",
+    "instance_precision_50": "Precision of instances at IoU 0.5",
+    "instance_recall_50": "Recall of instances at IoU 0.5",
+    "segmentation_accuracy_label_map": "SA against the label map",
+}
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Read the evaluation of a run.
+
+    Args:
+        run: A run folder, an evaluation's folder, or `metrics.json` itself.
+
+    Returns:
+        What `Evaluation.results` gave.
+
+    Raises:
+        InputError: It was not evaluated yet, or the file is damaged.
+    """
+    places = [run, run / "metrics.json", run / "evaluation" / "metrics.json"]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise InputError(
+            f"{run} has no evaluation/metrics.json; evaluate it first: "
+            f"python -m unet_keras.evaluate {run}"
+        )
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(metrics["images"], list):
+            raise TypeError("images is no list")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} cannot be read as an evaluation: {error}") from None
+    return metrics
+
+
+def compare_runs(first: Path, second: Path) -> tuple[str, Path]:
+    """Compare two evaluated runs image by image, and write the result beside the second.
+
+    Args:
+        first: Run folder, or as `read_metrics` takes it.
+        second: Likewise; what is better than the first has positive differences.
+
+    Returns:
+        The table as Markdown, and the path of its file.
+
+    Raises:
+        InputError: A run was not evaluated, or both on different images.
+    """
+    metrics = [read_metrics(run) for run in (first, second)]
+    scores = compare(*metrics)
+    folder = second if second.is_dir() else second.parent
+    if (folder / "evaluation").is_dir():
+        folder = folder / "evaluation"
+    path = folder / f"compared_with_{_name(first)}.json"
+    facts = {
+        key: run.get("details", {}) for key, run in zip(("first", "second"), metrics, strict=True)
+    }
+    write_metrics(path, {"images": len(metrics[0]["images"]), **facts, "scores": scores})
+    names = (_name(first), _name(second))
+    names = (str(first), str(second)) if names[0] == names[1] else names
+    table = comparison_table(scores, names, images=len(metrics[0]["images"]))
+    write_text(path.with_suffix(".md"), table)
+    return table, path.with_suffix(".md")
+
+
+def comparison_table(
+    scores: Mapping[str, Mapping[str, Any]], names: tuple[str, str], *, images: int
+) -> str:
+    """The comparison as Markdown.
+
+    Args:
+        scores: From `intervals.compare`.
+        names: Of the two runs.
+        images: That both were evaluated on.
+
+    Returns:
+        A row a score: both means over images, their difference with its 95% interval, the share of
+        the resamples in which the second run has more, and a star where zero is outside of the
+        interval. Below `FEWEST_IMAGES` there is a sentence in place of stars.
+    """
+    rows = [
+        ["mean over images", *names, "difference", "95% interval", "second higher", ""],
+        ["---", "---:", "---:", "---:", "---:", "---:", "---"],
+    ]
+    for name, score in scores.items():
+        low, high = score["interval"]
+        rows.append(
+            [
+                _TITLES.get(name, name),
+                f"{score['first']:.4f}",
+                f"{score['second']:.4f}",
+                f"{score['difference']:+.4f}",
+                f"{low:+.4f} to {high:+.4f}",
+                f"{score['better']:.0%}",
+                "*" if images >= FEWEST_IMAGES and (low > 0 or high < 0) else "",
+            ]
+        )
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    if images < FEWEST_IMAGES:
+        table += f"\n{counted(images, 'image')}: too few to tell a difference from chance.\n"
+    return table
+
+
+def _name(run: Path) -> str:
+    """What tells a run from others: its folder's name."""
+    path = run.resolve()
+    if path.name == "metrics.json":
+        path = path.parent
+    return path.parent.name if path.name == "evaluation" else path.name

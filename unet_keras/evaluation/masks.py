@@ -1,0 +1,251 @@
+"""Masks and label maps that any tool has written, as predictions or as the truth.
+
+    FOLDER/NAME.png, .tif, .tiff        NAME is the image's, without its ending; or with what tools
+    FOLDER/NAME_labels.tif, _mask.png   write behind it (`ENDINGS`, the first that is there)
+    labels       integer (H, W)         0 background, 1..n instances
+    probability  float32 (H, W)         NAME_probability.tif, where it is there: of foreground
+
+A file with one value besides 0 is a mask: its instances are the components that hang together over
+edges. A file with several is a label map, a number an instance, unless `kind` says otherwise.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from unet_keras.errors import InputError
+from unet_keras.evaluation.summary import Evaluation
+from unet_keras.sources.grouping import group_of
+from unet_keras.sources.images import SUFFIXES, list_images, read_image, read_mask
+from unet_keras.sources.label_outlines import label_components
+from unet_keras.targets.labels import separate_touching
+
+KINDS = ("auto", "binary", "labels")
+MASK_SUFFIXES = (".png", ".tif", ".tiff")
+# what comes behind an image's name: nothing, ours, those of Cellpose, StarDist and others
+ENDINGS = ("", "_labels", "_label", "_instances", "_cp_masks", "_masks", "_mask", "_seg", "_pred")
+PROBABILITY = "_probability"
+_FEW_VALUES, _MANY_PIECES = 16, 3
+_GREY = 128
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """A folder with one mask or label map an image.
+
+    Attributes:
+        path: The folder.
+        kind: What the files' values mean, one of `KINDS`.
+    """
+
+    path: Path
+    kind: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"The kind {self.kind!r} must be one of {', '.join(KINDS)}.")
+        if not self.path.is_dir():
+            raise InputError(f"There is no folder {self.path}; give the one that holds the masks.")
+
+    def labels(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Read the instances of an image.
+
+        Args:
+            name: File name of the image.
+            shape: (H, W) that the instances must have.
+
+        Returns:
+            Integer (H, W).
+
+        Raises:
+            InputError: There is no file for the image, or it is damaged, ambiguous or of another
+                size; names the file.
+        """
+        file = self._find(name, ENDINGS)
+        if file is None:
+            stem = _stem(name)
+            raise InputError(
+                f"{self.path} has nothing for the image {name}: neither {stem.name}.png nor .tif "
+                f"nor {stem.name}_labels.tif or the like; names must be those of the images"
+            )
+        labels = read_labels(file, kind=self.kind)
+        _demand_shape(labels, shape, file, name)
+        return labels
+
+    def probability(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Read the probability map of an image, as `unet_keras.predict` writes it.
+
+        Args:
+            name: File name of the image.
+            shape: (H, W) that the map must have.
+
+        Returns:
+            float32 (H, W); None where there is none.
+
+        Raises:
+            InputError: It is damaged or of another size; names the file.
+        """
+        file = self._find(name, (PROBABILITY,))
+        if file is None:
+            return None
+        probability = read_image(file)
+        _demand_shape(probability, shape, file, name)
+        return probability.astype(np.float32, copy=False)
+
+    def _find(self, name: str, endings: tuple[str, ...]) -> Path | None:
+        """The file of an image, beside its folder structure or in the folder itself."""
+        stem = _stem(name)
+        for place in dict.fromkeys([stem, PurePosixPath(stem.name)]):
+            for ending in endings:
+                paths = [self.path / f"{place}{ending}{suffix}" for suffix in MASK_SUFFIXES]
+                found = [path for path in paths if path.is_file()]
+                if len(found) > 1:
+                    raise InputError(
+                        f"{found[0]} and {found[1]} are both of the image {name}; remove one"
+                    )
+                if found:
+                    return found[0]
+        return None
+
+
+def read_labels(path: Path, *, kind: str = "auto") -> np.ndarray:
+    """Read a mask or a label map.
+
+    Args:
+        path: A PNG or TIFF file.
+        kind: What its values mean, one of `KINDS`.
+
+    Returns:
+        Integer (H, W), 0 background; of a mask, its components are numbered.
+
+    Raises:
+        InputError: It is damaged, or `auto` cannot tell what it means; names the file.
+    """
+    mask = read_mask(path)
+    if kind == "labels":
+        return mask
+    if kind == "binary":
+        return label_components(mask > 0)[0]
+    components, value_of = label_components(mask)
+    values = len(np.unique(value_of))
+    if values <= 1:
+        return components
+    if values <= _FEW_VALUES and len(value_of) >= _MANY_PIECES * values:
+        raise InputError(
+            f"{path} has {values} values besides 0 in {len(value_of)} pieces: say whether they "
+            "number instances (--kind labels) or all mean foreground (--kind binary)"
+        )
+    return mask
+
+
+def folder_truth(
+    folder: MaskFolder, *, images: Path | None = None, group_pattern: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the truth of a folder of masks or label maps.
+
+    Args:
+        folder: Of the masks; every file in it is the truth of an image.
+        images: Folder of the images, for the pictures; grey ones without it.
+        group_pattern: As `source.group_pattern`.
+
+    Yields:
+        What records give: `image`, `labels`, `outlines` (None), `file_name`, `group`.
+
+    Raises:
+        InputError: A file is damaged, an image is absent or of another size; names the file.
+    """
+    files = [file for file in list_images(folder.path, recursive=True) if _is_mask(file)]
+    if not files:
+        raise InputError(f"The folder {folder.path} holds no PNG or TIFF file; give masks as such.")
+    for file in files:
+        name = file.relative_to(folder.path).as_posix()
+        labels = read_labels(file, kind=folder.kind)
+        yield {
+            "image": _image(images, name, labels.shape),
+            "labels": labels,
+            "outlines": None,
+            "file_name": name,
+            "group": group_of(file.name, group_pattern),
+        }
+
+
+def score_masks(
+    truths: Iterable[dict[str, Any]],
+    predictions: MaskFolder,
+    evaluation: Evaluation,
+    *,
+    separate: bool = False,
+    progress: Callable[[int], Any] | None = None,
+) -> None:
+    """Score the masks of a folder.
+
+    Args:
+        truths: Of each image, as records or `folder_truth` give it.
+        predictions: The folder.
+        evaluation: What the images are added to.
+        separate: Whether probability maps, where there are any, come from a network that learned
+            touching instances apart. Masks and label maps are compared with all foreground, but
+            with membranes: there touching instances are parted by what separates them.
+        progress: Called with 1 after each image.
+
+    Raises:
+        InputError: A prediction is absent, damaged or of another size; names the file.
+    """
+    for truth in truths:
+        name, labels = truth["file_name"], truth["labels"]
+        predicted = predictions.labels(name, labels.shape)
+        probability = predictions.probability(name, labels.shape)
+        parted = evaluation.membranes if probability is None else separate
+        if probability is None:
+            mask = separate_touching(predicted) if parted else predicted
+            probability = (mask > 0).astype(np.float32)
+        evaluation.add(
+            name,
+            truth["group"],
+            truth["image"],
+            labels,
+            truth["outlines"],
+            probability,
+            predicted,
+            foreground=separate_touching(labels) > 0 if parted else None,
+        )
+        if progress is not None:
+            progress(1)
+
+
+def _is_mask(file: Path) -> bool:
+    return file.suffix.lower() in MASK_SUFFIXES and not file.stem.endswith(PROBABILITY)
+
+
+def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The image of a mask's name, or a grey one."""
+    if folder is None:
+        return np.full(shape, _GREY, np.uint8)
+    stem = _stem(name)
+    stems = [stem.name, *(stem.name.removesuffix(ending) for ending in ENDINGS if ending)]
+    for place in (stem.parent / name for name in dict.fromkeys(stems)):
+        for suffix in SUFFIXES:
+            file = folder / f"{place}{suffix}"
+            if file.is_file():
+                image = read_image(file)
+                _demand_shape(image, shape, file, name)
+                return image
+    raise InputError(f"{folder} has no image for {name}; names must be those of the masks")
+
+
+def _stem(name: str) -> PurePosixPath:
+    """A name without the ending of an image file; other dots stay."""
+    path = PurePosixPath(name)
+    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+
+
+def _demand_shape(array: np.ndarray, shape: tuple[int, ...], file: Path, name: str) -> None:
+    if array.shape[:2] != shape[:2]:
+        found, wanted = (" x ".join(map(str, sides[:2])) for sides in (array.shape, shape))
+        raise InputError(
+            f"{file} has {found} pixels (height x width), its partner {name} {wanted}; they must "
+            "be of one size"
+        )

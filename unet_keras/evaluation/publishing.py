@@ -1,0 +1,114 @@
+"""Where scores go besides the report: TensorBoard, and the SavedModel that was exported before.
+
+    RUN/tensorboard/evaluation-SPLIT     the scores of this evaluation, as scalars and as the final
+                                         scores of the run's hyperparameters
+    RUN/saved_model/metadata.json        key `scores`, what `unet_keras.export` writes there too
+
+Scores are those of all images together; those that do not exist are left out.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from unet_keras.errors import InputError
+from unet_keras.evaluation.report import write_text
+
+# what tells runs apart; the other sections say where files lie and how they are scored
+SECTIONS = ("targets", "pipeline", "augment", "model", "loss", "train")
+_PLACES = ("train.run_dir",)
+
+
+def write_tensorboard(
+    folder: Path,
+    results: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    split: str,
+    step: int = 0,
+) -> Path:
+    """Write the overall scores of an evaluation for TensorBoard.
+
+    Args:
+        folder: Of TensorBoard's files of the run.
+        results: From `Evaluation.results`.
+        config: Of the run, by section and key, for its hyperparameters.
+        split: What was evaluated.
+        step: Where the scores lie on the horizontal axis: the epochs the network was trained for.
+
+    Returns:
+        The folder written; what an earlier evaluation of the split left there is gone.
+    """
+    target = folder / f"evaluation-{split}"
+    shutil.rmtree(target, ignore_errors=True)
+    writer = tf.summary.create_file_writer(str(target))
+    with writer.as_default():
+        hparams.hparams(hyperparameters(config), trial_id=folder.resolve().parent.name)
+        for name, value in final_scores(results).items():
+            tf.summary.scalar(f"{split}/{name}", float(value), step)
+    writer.close()
+    return target
+
+
+def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of all images together, by name.
+
+    Args:
+        results: From `Evaluation.results`.
+
+    Returns:
+        Numbers only; with membranes, their scores at the threshold in use.
+    """
+    scores = dict(results["overall"])
+    if results["membranes"] is not None:
+        scores |= results["membranes"]["at_threshold"]
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """The values of a config that tell runs apart.
+
+    Args:
+        config: By section and key.
+
+    Returns:
+        Numbers and texts by `section.key`; lists and tuples as text.
+    """
+    values: dict[str, bool | int | float | str] = {"seed": config["seed"]}
+    for section in SECTIONS:
+        for key, value in config[section].items():
+            plain = isinstance(value, bool | int | float | str)
+            values[f"{section}.{key}"] = value if plain else str(value)
+    return {key: value for key, value in values.items() if key not in _PLACES}
+
+
+def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
+    """Put the overall scores into the metadata of a SavedModel that is there.
+
+    Args:
+        saved_model: Its folder.
+        results: From `Evaluation.results`.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        InputError: Its metadata are damaged.
+    """
+    file = saved_model / "metadata.json"
+    if not file.is_file():
+        return False
+    try:
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+        metadata["scores"] = results["overall"]
+    except (ValueError, TypeError):
+        raise InputError(
+            f"{file} is damaged; export again: python -m unet_keras.export {saved_model.parent}"
+        ) from None
+    write_text(file, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+    return True

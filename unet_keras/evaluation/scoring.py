@@ -1,0 +1,132 @@
+"""Scoring a run: its network on whole images of its records, at their own resolution."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from unet_keras.config import Config
+from unet_keras.errors import InputError
+from unet_keras.evaluation.summary import Evaluation
+from unet_keras.inference.averaging import over_flips, over_models
+from unet_keras.inference.instances import InstanceRules, foreground_of
+from unet_keras.inference.loading import open_predictor
+from unet_keras.inference.outlines import as_cells
+from unet_keras.inference.tiling import predict_tiled
+from unet_keras.records.manifest import Manifest, read_manifest
+from unet_keras.records.schema import parse_record
+from unet_keras.settings import Evaluate
+from unet_keras.targets.labels import separate_touching
+
+Predictor = Callable[[np.ndarray], np.ndarray]
+
+
+def score_split(
+    config: Config, predictor: Predictor, progress: Callable[[int], Any] | None = None
+) -> Evaluation:
+    """Predict and score every image of the config's `evaluate.split`.
+
+    Args:
+        config: Names the records, the split and how probabilities become instances.
+        predictor: From an image (H, W, C) to probabilities (H, W, K).
+        progress: Called with 1 after each image.
+
+    Returns:
+        The evaluation, with every image added.
+
+    Raises:
+        InputError: No records, or none in the split.
+    """
+    path, settings = Path(config.records.path), config.evaluate
+    manifest = manifest_with(path, settings.split)
+    # Outlines as a class of their own belong to the cells.
+    parted = manifest.separate and config.targets.kind != "cells_and_borders"
+    rules = rules_of(settings, separate=manifest.separate)
+    evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
+    for record in read_records(path, manifest, settings.split):
+        probability = foreground_of(predictor(record["image"]))
+        predicted = rules.label(probability)
+        truth = record["labels"]
+        evaluation.add(
+            record["file_name"],
+            record["group"],
+            record["image"],
+            truth,
+            record["outlines"],
+            probability,
+            predicted,
+            # What the network was to learn: pixels between touching instances are background.
+            foreground=separate_touching(truth) > 0 if parted else None,
+        )
+        if progress is not None:
+            progress(1)
+    return evaluation
+
+
+def manifest_with(path: Path, split: str) -> Manifest:
+    """Return the manifest of records that have images in a split.
+
+    Raises:
+        InputError: There are no records, or none in the split.
+    """
+    manifest = read_manifest(path)
+    if not manifest.splits[split].images:
+        having = [name for name, part in manifest.splits.items() if part.images]
+        raise InputError(
+            f"{path} has no images in split {split!r}: give evaluate.split={' or '.join(having)}"
+        )
+    return manifest
+
+
+def rules_of(settings: Evaluate, *, separate: bool) -> InstanceRules:
+    """Return how probabilities become instances; they grow back where touching ones were parted."""
+    return InstanceRules(
+        threshold=settings.threshold,
+        minimum_area=settings.minimum_area,
+        method=settings.method,
+        seed_prominence=settings.seed_prominence,
+        grow_pixels=settings.grow_pixels if separate else 0,
+    )
+
+
+def predictor_of(model: keras.Model, config: Config) -> Predictor:
+    """Return the function that predicts an image (H, W, C) as the config's `evaluate` says."""
+    settings, kind = config.evaluate, config.targets.kind
+    tile = settings.tile or None
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        return as_cells(predict_tiled(model, image, tile=tile), kind)
+
+    others = [open_predictor(Path(run), tile=tile) for run in settings.ensemble]
+    averaged = over_models([predict, *others])
+    return over_flips(averaged) if settings.tta else averaged
+
+
+def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a split as arrays and strings: image, labels, outlines, names.
+
+    Names are those of the files, where several images have one, such as the pages of a stack, the
+    images' ids.
+    """
+    seen: set[str] = set()
+    files = [str(path / shard.file) for shard in manifest.splits[split].shards]
+    for serialized in tf.data.TFRecordDataset(files):
+        parsed = parse_record(
+            serialized, maps=(), channels=manifest.channels, image_dtype=manifest.image_dtype
+        )
+        file_name, image_id = (parsed[key].numpy().decode() for key in ("file_name", "image_id"))
+        page = re.escape(PurePosixPath(file_name).stem) + r"-\d+"
+        if file_name in seen or re.fullmatch(page, PurePosixPath(image_id).name):
+            file_name = image_id
+        seen.add(file_name)
+        yield {
+            "image": parsed["image"].numpy(),
+            "labels": parsed["labels"].numpy(),
+            "outlines": tuple(parsed["outlines"].numpy()),
+            "file_name": file_name,
+            "group": parsed["group"].numpy().decode(),
+        }
