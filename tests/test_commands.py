@@ -1,0 +1,160 @@
+"""A mistake ends in one line that says what, where and how to mend it, and status 2."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from unet_keras.sources.synthetic import write_livecell_layout
+
+Run = Callable[..., tuple[int, str]]
+COCO = ["source.kind=coco", "source.images=data/images", "source.annotations=data/annotations"]
+SMALL = ["records.path=records", "records.workers=1"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in an empty folder; return its exit status and what it wrote to stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", [command, *arguments])
+        with pytest.raises(SystemExit) as stop:
+            importlib.import_module(f"unet_keras.{command}").main()
+        return int(stop.value.code or 0), capfd.readouterr().err.strip()
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_livecell_layout(
+        tmp_path / "data", {"train": 2, "val": 1, "test": 1}, seed=0, size=(96, 112)
+    )
+    return tmp_path / "data"
+
+
+def assert_one_line(result: tuple[int, str], *parts: str) -> None:
+    status, text = result
+    assert status == 2, text
+    assert text.startswith("error: "), text
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+
+
+def annotations(data: Path, split: str) -> Path:
+    return data / "annotations" / f"livecell_coco_{split}.json"
+
+
+def test_a_missing_folder(run: Run) -> None:
+    assert_one_line(run("make_records", *COCO, *SMALL), "data/images", "not a folder")
+
+
+def test_a_file_that_is_no_json(run: Run, data: Path) -> None:
+    annotations(data, "val").write_text("{ not json")
+    assert_one_line(run("make_records", *COCO, *SMALL), "livecell_coco_val.json")
+
+
+def test_json_that_is_not_coco(run: Run, data: Path) -> None:
+    annotations(data, "val").write_text('{"pictures": []}')
+    assert_one_line(run("make_records", *COCO, *SMALL), "livecell_coco_val.json", "images")
+
+
+def test_an_image_that_is_not_there(run: Run, data: Path) -> None:
+    gone = next(data.glob("images/*/*.tif"))
+    gone.unlink()
+    assert_one_line(run("make_records", *COCO, *SMALL), gone.name)
+
+
+def test_an_image_of_another_size_leaves_earlier_records_as_they_were(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    assert run("make_records", *COCO, *SMALL)[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "records").glob("*.*")}
+    image = next(data.glob("images/livecell_test_images/*.tif"))
+    Image.new("L", (50, 40)).save(image)
+    assert_one_line(run("make_records", *COCO, *SMALL), image.name, "40", "50", "96", "112")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "records").glob("*.*")}
+
+
+def test_a_truncated_image(run: Run, data: Path) -> None:
+    image = next(data.glob("images/livecell_test_images/*.tif"))
+    image.write_bytes(image.read_bytes()[:200])
+    assert_one_line(run("make_records", *COCO, *SMALL), image.name)
+
+
+def test_keys_and_types(run: Run) -> None:
+    assert_one_line(run("make_records", "tran.run_dir=x"), "tran.run_dir=x", "Did you mean")
+    assert_one_line(run("train", "pipeline.crop=[1, x]"), "pipeline.crop", "default")
+    assert_one_line(run("train", "nowhere.yaml"), "nowhere.yaml")
+
+
+def test_a_value_that_only_the_records_can_refute(run: Run, records: Path) -> None:
+    result = run("train", f"records.path={records}", "targets.sigma_pixels=3", "train.run_dir=r")
+    assert_one_line(result, "sigma_pixels=5.0", "the config says 3.0", "run make_records")
+    assert not Path("r").exists()
+
+
+def test_a_tile_that_does_not_fit_the_valid_network(run: Run, records: Path) -> None:
+    valid = ["model.padding=valid", f"records.path={records}", "train.run_dir=r"]
+    result = run("train", *valid, "pipeline.crop=[572, 570]")
+    assert_one_line(result, "pipeline.crop=(572, 570)", "depth 4", "Nearest: 556 and 572")
+    assert_one_line(run("train", *valid, "pipeline.crop=[90, 90]"), "Nearest: 188")
+    result = run("train", *valid, "model.depth=2", "pipeline.crop=[66, 64]")
+    assert_one_line(result, "66 pixels", "Nearest: 64 and 68")
+    assert not Path("r").exists()
+
+
+def test_records_of_another_schema_version(run: Run, records: Path, tmp_path: Path) -> None:
+    shutil.copytree(records, tmp_path / "old")
+    manifest = tmp_path / "old/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema_version": 99}))
+    assert_one_line(run("train", "records.path=old"), "schema version 99", "version 1")
+
+
+def test_a_run_folder_without_a_run(run: Run, tmp_path: Path) -> None:
+    for command in ("evaluate", "export"):
+        assert_one_line(run(command, "nowhere"), "nowhere", "no such run folder")
+    (tmp_path / "empty").mkdir()
+    assert_one_line(run("evaluate", "empty"), "empty", "config.yaml")
+
+
+def test_a_run_folder_without_a_model(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/config.yaml").write_text("seed: 0\n")
+    for command in ("evaluate", "export"):
+        assert_one_line(run(command, "begun"), "begun/model.keras", "train")
+
+
+def test_a_run_folder_that_is_something_else(run: Run, records: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("precious")
+    result = run("train", f"records.path={records}", "train.run_dir=mine")
+    assert_one_line(result, "train.run_dir=mine", "is no run folder")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_predicting_with_what_is_no_model_or_no_image(run: Run, data: Path) -> None:
+    images = str(data / "images/livecell_test_images")
+    assert_one_line(run("predict", "nowhere.keras", images, "--output", "out"), "nowhere.keras")
+    assert_one_line(run("predict", str(data), images, "--output", "out"), "config.yaml")
+    (data / "no.keras").write_text("no model")
+    assert_one_line(run("predict", str(data / "no.keras"), images, "--output", "o"), "no.keras")
+    assert_one_line(run("predict", "x.keras", "nowhere", "--output", "out"), "nowhere")
+    assert_one_line(run("predict", "x.keras", "no/*.tif", "--output", "out"), "no/*.tif")
+    assert not Path("out").exists()
+
+
+def test_verify_names_the_damaged_file(run: Run, records: Path, tmp_path: Path) -> None:
+    shutil.copytree(records, tmp_path / "copy")
+    assert run("make_records", "--verify", "copy")[0] == 0
+    shard = sorted((tmp_path / "copy").glob("*.tfrecord"))[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    assert run("make_records", "--verify", "copy")[0] == 1
