@@ -1,0 +1,39 @@
+"""Train a network that is not ours with a stock loss: python examples/stock_losses.py RECORDS."""
+
+import sys
+
+import keras
+from keras import layers
+
+from unet_keras import load_dataset
+
+
+def main(records: str = "records/synthetic", epochs: str = "10") -> None:
+    keras.utils.set_random_seed(0)
+    # (image, class, weight) triples: Keras multiplies each pixel's loss by its weight.
+    data = {
+        split: load_dataset(records, split, crop=(256, 256), batch_size=4, weights="sample_weight")
+        for split in ("train", "val")
+    }
+    image = keras.Input((None, None, 1))
+    features = layers.Rescaling(1 / 64, offset=-2)(image)
+    for dilation in (1, 2, 4, 8, 1):
+        features = layers.Conv2D(16, 3, padding="same", dilation_rate=dilation)(features)
+        features = layers.ReLU()(features)
+    model = keras.Model(image, layers.Conv2D(1, 1)(features))
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-3),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        weighted_metrics=[keras.metrics.BinaryIoU([1], threshold=0.0, name="iou")],
+    )
+    model.fit(
+        data["train"],
+        steps_per_epoch=12,
+        epochs=int(epochs),
+        validation_data=data["val"],
+        shuffle=False,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
