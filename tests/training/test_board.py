@@ -10,7 +10,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
-from tests.training.runs import points
+from tests.training.runs import points, small_config
+from unet_keras.training import fit, panels
 from unet_keras.training.board import Board, leaves_of, tag_of
 from unet_keras.training.computation import FreeInput
 from unet_keras.training.panels import (
@@ -64,6 +65,30 @@ def test_panels_come_every_so_many_epochs_and_at_the_end(run: Path) -> None:
     picture = np.array(Image.open(io.BytesIO(png)))
     assert picture.shape[0] > 2 * 32
     assert picture.shape[1] > 3 * 32
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast_data")
+def test_samples_are_transformed_ones_where_plain_ones_come_between(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[np.ndarray] = []
+
+    def draw(images: np.ndarray, y: np.ndarray) -> np.ndarray:
+        drawn.append(images)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(panels, "training_panel", draw)
+    config = small_config(
+        records, tmp_path / "run", "train.panel_epochs=1",
+        "train.phases=[{epochs: 1, augment: none}, {epochs: 1, augment: append}]",
+    )  # fmt: skip
+    fit.train(config)
+    stretches = fit.plan(config, 2)
+    plain = fit.training_data(config, stretches[0], start_step=0, margin=0)
+    moved = fit.training_data(config, stretches[1], start_step=2, phase_step=0, margin=0).skip(1)
+    for shown, data in zip(drawn, (plain, moved), strict=True):
+        np.testing.assert_array_equal(shown, next(iter(data))[0])
 
 
 @pytest.mark.slow
@@ -133,10 +158,10 @@ def waiting_share(seconds_of_input: float, seconds_of_step: float) -> float:
     data = data.map(lambda x: (x + tf.cast(slow(seconds_of_input), tf.float32), tf.ones([2, 1])))
     model = keras.Sequential([keras.Input((1,)), Sleeper(), keras.layers.Dense(1)])
     model.compile("sgd", loss="mse", run_eagerly=True)
-    speed = Speed(batch_size=2)
+    speed = Speed(batch_size=2, kept_step=1)
     model.fit(data, steps_per_epoch=5, epochs=2, verbose=0, callbacks=[speed], shuffle=False)
-    assert speed.first_batch is not None
-    assert float(speed.first_batch[0][0, 0]) == 6.0, "the second epoch's first batch"
+    assert speed.kept_batch is not None
+    assert float(speed.kept_batch[0][0, 0]) == 7.0, "the second epoch's second batch"
     return speed.figures["input_wait_share"]
 
 

@@ -227,7 +227,9 @@ def make_callbacks(
             position=position,
         )
 
-    board, speed = Board(run / "tensorboard"), Speed(config.pipeline.batch_size)
+    # Of plain and transformed batches in turn, the first is plain; the pictures show the second.
+    kept_step = 1 if stretch.augment == "append" else 0
+    board, speed = Board(run / "tensorboard"), Speed(config.pipeline.batch_size, kept_step)
     monitor = config.train.monitor if validation is not None else None
     manifest = read_manifest(config.records.path)
     classes = num_outputs(manifest, config.targets.kind, config.model.output)

@@ -31,8 +31,8 @@ Logs = dict[str, float] | None
 class Panels(keras.callbacks.Callback):
     """Shows pictures every few epochs and after the last; comes after the state was moved on.
 
-    `samples`: the first batch that training saw in the epoch. `panel` and `precision_recall`: the
-    same validation images each time, with the network's answer.
+    `samples`: a batch that training saw in the epoch, a transformed one where there are both kinds.
+    `panel` and `precision_recall`: the same validation images each time, with the network's answer.
 
     Args:
         board: The run's TensorBoard.
@@ -69,8 +69,8 @@ class Panels(keras.callbacks.Callback):
         done, finished = self.state.epoch, self.state.phase == len(self.stretches)
         if done % self.every and not finished:
             return
-        if self.speed.first_batch is not None:
-            self.board.picture("train", "samples", training_panel(*self.speed.first_batch), done)
+        if self.speed.kept_batch is not None:
+            self.board.picture("train", "samples", training_panel(*self.speed.kept_batch), done)
         if self.batch is not None:
             images, y = self.batch
             probability = self._predict(images)

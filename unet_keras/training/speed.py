@@ -21,17 +21,20 @@ class Speed(keras.callbacks.Callback):
 
     Args:
         batch_size: Images a step.
+        kept_step: Which step's batch of an epoch is kept, from 0.
 
     Attributes:
         figures: `images_per_second` and `input_wait_share` of the last epoch.
-        first_batch: The parts of the last epoch's first batch, those of the first device.
+        kept_batch: The parts of the batch kept of the last epoch, those of the first device; None
+            where no epoch had that step.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, kept_step: int = 0) -> None:
         super().__init__()
         self.batch_size = batch_size
+        self.kept_step = kept_step
         self.figures: dict[str, float] = {}
-        self.first_batch: tuple[np.ndarray, ...] | None = None
+        self.kept_batch: tuple[np.ndarray, ...] | None = None
         self._step: Any = None
         self._steps = 0
         self._begun = self._waiting = self._working = 0.0
@@ -49,9 +52,9 @@ class Speed(keras.callbacks.Callback):
         begun = time.perf_counter()
         batch = next(iterator)
         self._waiting += time.perf_counter() - begun
-        if self._steps == 0:
+        if self._steps == self.kept_step:
             local = self.model.distribute_strategy.experimental_local_results
-            self.first_batch = tuple(np.asarray(local(part)[0]) for part in batch)
+            self.kept_batch = tuple(np.asarray(local(part)[0]) for part in batch)
         # A step's results are computed when they are looked at: until the next batch is asked
         # for, all of this step's time has passed.
         return self._step(iter([batch]))
