@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -77,8 +78,17 @@ def test_a_folder_that_could_not_be_made_whole_is_not_there(records: Path, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         make_run_folder(tmp_path / "run", records / "manifest.json", fail)
-    assert not (tmp_path / "run").exists()
+    assert list(tmp_path.iterdir()) == []
     claim(records, tmp_path / "run")
+
+
+def test_a_full_disk_is_told_with_the_folder(records: Path, tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/run'"):
+        make_run_folder(tmp_path / "run", records / "manifest.json", fail)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:

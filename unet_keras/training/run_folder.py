@@ -34,15 +34,17 @@ def make_run_folder(run: Path, manifest: Path, save_config: Callable[[Path], Non
         )
     scratch = run.with_name(f"{run.name}.unfinished-{os.getpid()}")
     scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / "versions.json").write_text(json.dumps(versions(), indent=2), encoding="utf-8")
-    shutil.copyfile(manifest, scratch / "manifest.json")
-    save_config(scratch / "config.yaml")
     try:
+        (scratch / "versions.json").write_text(json.dumps(versions(), indent=2), encoding="utf-8")
+        shutil.copyfile(manifest, scratch / "manifest.json")
+        save_config(scratch / "config.yaml")
         scratch.rename(run)
-    except OSError:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
         if not (run / "config.yaml").exists():  # another process was not faster
-            raise
+            # A full disk does not say of which file.
+            raise OSError(error.errno, error.strerror, str(run)) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:
