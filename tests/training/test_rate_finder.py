@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from unet_keras.errors import InputError
 from unet_keras.training.rate_finder import curve_of, draw_curve, find_rate
 
 
@@ -41,6 +42,13 @@ def test_losses_are_those_of_single_steps() -> None:
         losses.append(float(np.mean((np.asarray(model(x)) - y.numpy()) ** 2)))
         model.train_on_batch(x, y)
     np.testing.assert_allclose(curve.losses, losses, rtol=1e-4)
+
+
+def test_a_loss_that_is_no_number_from_the_start_is_told() -> None:
+    model, data = problem()
+    broken = data.map(lambda x, y: (x, y * np.nan))
+    with pytest.raises(InputError, match="loss of the very first batch is no number"):
+        find_rate(model, broken, steps=3)
 
 
 def test_the_running_mean_of_a_constant_is_that_constant(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_keras import drawing
+from unet_keras.errors import InputError
 
 # What the running mean keeps at a step, how far the loss may grow, and the share suggested.
 KEPT = 0.9
@@ -94,11 +95,12 @@ def curve_of(rates: np.ndarray, losses: Sequence[float] | np.ndarray) -> RateCur
         losses: One a rate, (N,).
 
     Raises:
-        ValueError: There is no loss: the very first was no number.
+        InputError: There is no loss: the very first was no number.
     """
     if len(losses) == 0:
-        raise ValueError(
-            f"the loss was no number with the first rate, {rates[:1]}: look at the data"
+        raise InputError(
+            "the loss of the very first batch is no number, before any rate had an effect: "
+            "look at the images, or try train.precision=float32"
         )
     smoothed = _smoothed(losses)
     best = float(rates[int(np.argmin(smoothed))])
