@@ -85,7 +85,7 @@ def test_killed_while_it_writes_a_checkpoint_and_in_the_midst_of_an_epoch(
             later = min(later, time.monotonic() + 0.05)
         return time.monotonic() > later
 
-    kill_when(config, soon_after_the_second)
+    assert kill_when(config, soon_after_the_second)
     check_end(config, run, expected)
 
 

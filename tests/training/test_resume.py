@@ -80,6 +80,29 @@ def test_the_loss_scale_goes_on_too(records: Path, tmp_path: Path) -> None:
     assert differing(*outcomes) == []
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast_data")
+def test_early_stopping_and_the_best_score_go_on_too(records: Path, tmp_path: Path) -> None:
+    """Killed when one epoch of two was without progress: the phase ends as if nothing had been."""
+    outcomes, states = [], []
+    for name in ("whole", "killed"):
+        config = small_config(
+            records, tmp_path / name,
+            # Too small a rate for progress: the first epoch stays the best.
+            "train.phases=[{epochs: 6, augment: none, learning_rate: 1e-12, patience: 2}]",
+            "model.normalization=none",
+        )  # fmt: skip
+        if name == "killed":
+            train_until(5, config)
+            state = newest_state(tmp_path / name)
+            assert state is not None
+            assert (state.epoch, state.best_epoch, state.stale_epochs) == (2, 1, 1)
+        outcomes.append(outcome(fit.train(config)))
+        states.append(newest_state(tmp_path / name))
+    assert differing(*outcomes) == []
+    assert [(s.epoch, s.best_epoch, s.phase) for s in states if s] == [(3, 1, 1)] * 2
+
+
 @pytest.fixture(scope="module")
 def models() -> list[keras.Model]:
     """Two small models of one kind with optimizer, dropout and different weights."""
