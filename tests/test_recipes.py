@@ -8,8 +8,11 @@ import pytest
 from scipy.special import log_softmax
 
 from unet_keras.config import Config, load
+from unet_keras.evaluation.scoring import read_records
 from unet_keras.model.geometry import geometry_of
 from unet_keras.records.manifest import read_manifest
+from unet_keras.targets.borders import border_map
+from unet_keras.targets.labels import separate_touching
 from unet_keras.training import fit
 from unet_keras.training.resume import newest_state
 
@@ -54,6 +57,22 @@ def test_the_loss_of_2015_is_equation_1(records: Path) -> None:
 
 
 def test_the_weights_of_2015_are_equation_2(records: Path) -> None:
+    config = load(ISBI, [*SHRUNK, f"records.path={records}", "pipeline.crop=[332, 332]"])
+    manifest = read_manifest(records)
+    data = fit.validation_data(config, fit.plan(config, 1)[0], margin=92)
+    packed = np.concatenate([batch[1].numpy() for batch in data])
+    assert packed.shape == (2, 148, 148, 2), "the center of the tile"
+    balanced = [1 / (2 * share) for share in manifest.class_frequencies]
+    for found, record in zip(packed, read_records(records, manifest, "val"), strict=True):
+        cells = separate_touching(record["labels"])[6:154, 22:170]
+        border = border_map(separate_touching(record["labels"]), sigma_pixels=5)[6:154, 22:170]
+        weight = np.where(cells > 0, balanced[1], balanced[0] + 10 * border)
+        np.testing.assert_array_equal(found[..., 0], cells > 0)
+        np.testing.assert_allclose(found[..., 1], weight, atol=1e-3)
+        assert weight.max() > 9, "no cells touch: nothing was compared"
+
+
+def test_training_of_2015_sees_these_weights_too(records: Path) -> None:
     config = load(ISBI, [*SHRUNK, f"records.path={records}", "pipeline.crop=[188, 188]"])
     data = fit.training_data(config, fit.plan(config, 1)[0], start_step=0, margin=92)
     packed = np.concatenate([batch[1].numpy() for batch in data.take(8)])
@@ -62,7 +81,7 @@ def test_the_weights_of_2015_are_equation_2(records: Path) -> None:
     index, weight = packed[..., 0], packed[..., 1]
     assert weight[index == 1] == pytest.approx(1 / (2 * frequencies[1]))
     between = weight[index == 0] - 1 / (2 * frequencies[0])
-    assert -1e-5 < between.min() <= between.max() <= 10
+    assert -1e-5 < between.min() < 1 < between.max() <= 10
 
 
 @pytest.mark.slow
@@ -127,7 +146,8 @@ def test_a_shrunk_recipe_trains(
     state = newest_state(run)
     assert state is not None
     assert [row["phase"] for row in state.history] == phases
-    assert state.step == 2 if path == ISBI else 3, "the second phase sees every crop twice"
+    # The second phase of 2023 sees every crop twice: 1 + 2 steps.
+    assert state.step == (2 if path == ISBI else 3)
     assert all(np.isfinite(list(row.values())).all() for row in state.history)
     model = keras.saving.load_model(run / "model.keras")
     assert model.output_shape[-1] == (2 if path == ISBI else 1)
