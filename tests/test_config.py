@@ -116,6 +116,8 @@ def test_class_weights_are_numbers_or_a_word(tmp_path: Path) -> None:
         assert load(tmp_path / "config.yaml") == config
         replaced = load(tmp_path / "config.yaml", ["loss.class_weights=[3, 4]"])
         assert replaced.loss.class_weights == [3.0, 4.0]
-    for value in ("even", "[a]", "[-1]", "3"):
+    for value in ("even", "[a]", "[-1]", "3", "[1, .nan]", "[1, .inf]"):
         with pytest.raises(InputError, match=r"must be numbers of at least 0, such as \[2, 1\]"):
             load(overrides=[f"loss.class_weights={value}"])
+    with pytest.raises(InputError, match=r"loss.border_weight=inf must be at least 0 and finite"):
+        load(overrides=["loss.border_weight=.inf"])

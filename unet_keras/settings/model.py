@@ -1,5 +1,6 @@
 """The network and what it minimizes."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class Loss:
     def __post_init__(self) -> None:
         for name in ("cross_entropy", "dice", "border_weight"):
             value = getattr(self, name)
-            demand(value >= 0, f"loss.{name}={value} must be at least 0")
+            demand(0 <= value < math.inf, f"loss.{name}={value} must be at least 0 and finite")
         demand(
             self.cross_entropy + self.dice > 0,
             "loss.cross_entropy and loss.dice are both 0: nothing would be learned",
@@ -79,7 +80,7 @@ def _numbers(weights: Any) -> list[float]:
     except (TypeError, ValueError):
         numbers = [-1.0]
     demand(
-        min(numbers, default=0.0) >= 0,
+        all(0 <= number < math.inf for number in numbers),
         f"loss.class_weights={weights} must be numbers of at least 0, such as [2, 1], or balanced",
     )
     return numbers
