@@ -7,6 +7,7 @@ import argparse
 import logging
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,14 +199,9 @@ def _rules(known: dict[str, Any], arguments: argparse.Namespace) -> "InstanceRul
     """How probabilities become instances: as given, else as the model says, else the defaults."""
     from unet_keras.inference.instances import InstanceRules
 
-    names = ("threshold", "minimum_area", "method", "seed_prominence", "grow_pixels")
-    values = {name: known[name] for name in names if name in known}
-    if not known.get("separate", True):
-        values["grow_pixels"] = 0
-    for name in ("threshold", "minimum_area"):
-        if getattr(arguments, name) is not None:
-            values[name] = getattr(arguments, name)
-    rules = InstanceRules(**values)
+    asked = {name: getattr(arguments, name) for name in ("threshold", "minimum_area")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    rules = replace(InstanceRules.of(known), **given)
     if not 0 < rules.threshold < 1 or rules.minimum_area < 0:
         raise InputError(
             f"--threshold {rules.threshold} must be between 0 and 1, --minimum-area "

@@ -165,16 +165,10 @@ def name_of(model: Path) -> str:
 
 def question_for(predictor: "Predictor") -> "Question":
     """Return how the model's probabilities become instances where a request does not say."""
-    from unet_keras.settings import Evaluate
+    from unet_keras.inference.instances import InstanceRules
     from unet_keras.web.answers import Question
 
-    known, default = predictor.metadata, Evaluate()
-    return Question(
-        threshold=known.get("threshold", default.threshold),
-        minimum_area=known.get("minimum_area", default.minimum_area),
-        method=known.get("method", default.method),
-        grow=known.get("separate", True),
-    )
+    return Question(rules=InstanceRules.of(predictor.metadata))
 
 
 if __name__ == "__main__":

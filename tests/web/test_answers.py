@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
+from unet_keras.inference.instances import InstanceRules
 from unet_keras.web.answers import Found, Question, describe, polygons
 
 
@@ -36,7 +37,7 @@ def test_straight_sides_have_no_points_between():
 def test_a_cell_is_described():
     probabilities = np.zeros((20, 30, 1), np.float32)
     probabilities[4:9, 6:16] = 0.75
-    question = Question(outlines="none", grow=False)
+    question = Question(outlines="none", rules=InstanceRules(grow_pixels=0))
     found = Found.of("a.png", np.zeros((20, 30, 1), np.uint8), probabilities, question)
     assert describe(found) == {
         "name": "a.png", "height": 20, "width": 30, "count": 1, "confluency": round(50 / 600, 6),

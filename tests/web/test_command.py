@@ -2,11 +2,15 @@
 
 import importlib.util
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unet_keras import serve
+from unet_keras.inference.instances import InstanceRules
+from unet_keras.inference.loading import Predictor
+from unet_keras.web.answers import Question
 
 
 def complaint(
@@ -58,6 +62,17 @@ def test_a_port_that_is_taken(monkeypatch, capfd):
 )
 def test_models_are_named_by_their_run_or_file(path, name):
     assert serve.name_of(Path(path)) == name
+
+
+def test_cells_are_found_as_the_model_was_tuned():
+    known = {"threshold": 0.7, "minimum_area": 44, "method": "watershed", "seed_prominence": 0.05}
+    for separate, grow in ((True, 3), (False, 0)):
+        metadata = {**known, "grow_pixels": 3, "separate": separate, "classes": ["a", "b"]}
+        predictor = Predictor(Path("run"), 1, None, metadata, lambda image, tile: image)
+        rules = InstanceRules(**known, grow_pixels=grow)
+        assert serve.question_for(predictor).rules == rules
+    again = serve.question_for(predictor).asked({"threshold": "0.2", "output": "mask"})
+    assert again == Question(output="mask", rules=replace(rules, threshold=0.2))
 
 
 @pytest.mark.parametrize(

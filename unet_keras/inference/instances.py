@@ -13,8 +13,9 @@ LIVECell images the separated truth scores 0.86 mean segmentation accuracy by fo
 The background, in turn, hangs together over corners, or a hole would not end where its ring does.
 """
 
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,6 +52,14 @@ class InstanceRules:
     method: Method = "components"
     seed_prominence: float = 0.2
     grow_pixels: int = 1
+
+    @classmethod
+    def of(cls, known: Mapping[str, Any]) -> "InstanceRules":
+        """The rules that a model's metadata state (`loading.describe_run`), else the defaults."""
+        values = {field.name: known[field.name] for field in fields(cls) if field.name in known}
+        if not known.get("separate", True):
+            values["grow_pixels"] = 0
+        return cls(**values)
 
     def label(self, probabilities: ArrayLike) -> np.ndarray:
         """Find the instances in a probability map (H, W)."""

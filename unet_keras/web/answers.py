@@ -15,7 +15,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,7 @@ from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
 from unet_keras import drawing
-from unet_keras.inference.instances import METHODS, Method, foreground_of, label_instances
+from unet_keras.inference.instances import METHODS, InstanceRules, foreground_of
 from unet_keras.sources.label_outlines import trace_labels
 from unet_keras.web.limits import Refusal
 
@@ -45,18 +45,12 @@ class Question:
         output: What is sent.
         outlines: How instances are outlined in JSON: compressed COCO run-length codes, polygons
             (without holes), or not at all.
-        threshold: Probability from which a pixel is foreground.
-        minimum_area: Smaller instances, in pixels, are taken for dirt.
-        method: As in `label_instances`.
-        grow: Likewise.
+        rules: How probabilities become instances.
     """
 
     output: Output = "json"
     outlines: Outlines = "rle"
-    threshold: float = 0.5
-    minimum_area: int = 10
-    method: Method = "components"
-    grow: bool = True
+    rules: InstanceRules = field(default_factory=InstanceRules)
 
     def asked(self, query: Mapping[str, str]) -> "Question":
         """Return this question with what a query string replaces.
@@ -71,27 +65,26 @@ class Question:
                 f"there is no parameter {sorted(unknown)[0]!r}; there are output, outlines, "
                 "threshold, minimum_area and method",
             )
-        values: dict[str, Any] = {}
         choices = {"output": get_args(Output), "outlines": get_args(Outlines), "method": METHODS}
+        values: dict[str, Any] = {}
         for name, known in choices.items():
             if name in query:
                 if query[name] not in known:
                     raise Refusal(400, f"{name}={query[name]!r} must be one of {', '.join(known)}")
                 values[name] = query[name]
+        method = {"method": values.pop("method")} if "method" in values else {}
+        kinds: dict[str, type] = {"threshold": float, "minimum_area": int}
         try:
-            values |= {"threshold": float(query["threshold"])} if "threshold" in query else {}
-            values |= (
-                {"minimum_area": int(query["minimum_area"])} if "minimum_area" in query else {}
-            )
+            numbers = {name: kind(query[name]) for name, kind in kinds.items() if name in query}
         except ValueError:
             raise Refusal(
                 400, "threshold must be a number and minimum_area a whole number"
             ) from None
-        question = replace(self, **values)
+        rules = replace(self.rules, **method, **numbers)
         # Turned so that NaN fails it.
-        if not 0 < question.threshold < 1 or question.minimum_area < 0:
+        if not 0 < rules.threshold < 1 or rules.minimum_area < 0:
             raise Refusal(400, "threshold must be between 0 and 1, minimum_area at least 0")
-        return question
+        return replace(self, **values, rules=rules)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +117,7 @@ class Found:
         classes: tuple[str, ...] = (),
     ) -> "Found":
         """Find the instances in an image's probabilities."""
-        labels = label_instances(
-            foreground_of(probabilities),
-            threshold=question.threshold,
-            minimum_area=question.minimum_area,
-            method=question.method,
-            grow=question.grow,
-        )
+        labels = question.rules.label(foreground_of(probabilities))
         return cls(name, image, probabilities, labels, question, classes)
 
     @property
@@ -160,8 +147,8 @@ def describe(found: Found) -> dict[str, Any]:
         "width": width,
         "count": len(instances),
         "confluency": round(float((found.labels > 0).mean()), 6),
-        "threshold": found.question.threshold,
-        "minimum_area": found.question.minimum_area,
+        "threshold": found.question.rules.threshold,
+        "minimum_area": found.question.rules.minimum_area,
         "instances": instances,
     }
 

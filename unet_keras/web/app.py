@@ -150,9 +150,9 @@ class Service:
         known: dict[str, Any] = {
             "name": self.name,
             "channels": self.predictor.channels,
-            "threshold": self.question.threshold,
-            "minimum_area": self.question.minimum_area,
-            "method": self.question.method,
+            "threshold": self.question.rules.threshold,
+            "minimum_area": self.question.rules.minimum_area,
+            "method": self.question.rules.method,
             "limits": vars(self.limits),
             "metadata": self.predictor.metadata,
         }
