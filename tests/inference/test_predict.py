@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import roifile
+import tensorflow as tf
 import tifffile
 from PIL import Image
 from pycocotools.coco import COCO
@@ -17,6 +18,8 @@ from tests.inference.random_cells import random_cells, separate
 from unet_keras import predict
 from unet_keras.inference import averaging, scaling
 from unet_keras.inference.instances import InstanceRules, label_instances
+from unet_keras.inference.pictures import fit_channels
+from unet_keras.web import uploads
 
 NAMES = (
     "A172_Phase_C7_1_00d00h00m_1",
@@ -307,6 +310,16 @@ def test_a_run_knows_what_lies_outside_its_training(run, bright, images, tmp_pat
     status, text = run(folder, image, *arguments, "--pixel-size", 500)
     assert status == 2
     assert "far from the training's 2 micrometres" in text
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colors_become_the_grey_of_a_served_model(rng, dtype):
+    colors = rng.integers(0, np.iinfo(dtype).max, (20, 30, 3)).astype(dtype)
+    grey = fit_channels(colors, 1)
+    assert grey.dtype == dtype
+    served = tf.io.decode_png(tf.io.encode_png(colors), 1, dtype).numpy()
+    assert np.abs(grey.astype(int) - served).max() <= 1 + np.iinfo(dtype).max / 2**14
+    np.testing.assert_array_equal(uploads.fit(colors, channels=1, dtype=None, name=""), grey)
 
 
 def test_ranges_are_widened_by_what_few_images_leave_out():

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from skimage.color import rgb2gray
 
 from unet_keras.errors import InputError
 from unet_keras.sources.images import list_images, page_count, read_image
+
+# ITU-R BT.601, as where TensorFlow decodes PNG and JPEG to grey: a served model agrees.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -101,8 +103,8 @@ def _count_pages(path: Path) -> int:
 def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Bring an image to the channels a network takes: color to grey, grey to color.
 
-    Grey that is stored as color comes back exactly; other colors become luminance (ITU-R BT.709),
-    in the image's own type.
+    Grey that is stored as color comes back exactly; other colors become luminance, in the image's
+    own type.
 
     Args:
         image: (H, W) or (H, W, C).
@@ -119,5 +121,5 @@ def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
         return image
     if (image == image[..., :1]).all():
         return image[..., :1]
-    grey = rgb2gray(image.astype(np.float32))[..., np.newaxis]
+    grey = (image @ LUMINANCE)[..., np.newaxis]
     return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey

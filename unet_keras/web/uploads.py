@@ -20,6 +20,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from unet_keras.errors import InputError
+from unet_keras.inference.pictures import fit_channels
 from unet_keras.sources.images import read_image
 from unet_keras.web.limits import Limits, Refusal
 
@@ -32,8 +33,6 @@ SIGNATURES = {
     b"MM\0+": ".tif",
     b"BM": ".bmp",
 }
-# As in JPEG and in libpng: ITU-R BT.601.
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -165,13 +164,7 @@ def fit(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) 
     Raises:
         Refusal: 422, other channels or values that the type cannot hold.
     """
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.shape[-1] == 3 and channels == 1:
-        grey = image @ LUMINANCE
-        image = (np.rint(grey) if image.dtype.kind == "u" else grey).astype(image.dtype)[..., None]
-    elif image.shape[-1] == 1 and channels == 3:
-        image = np.repeat(image, 3, axis=-1)
+    image = fit_channels(image, channels)
     if image.shape[-1] != channels:
         raise Refusal(
             422, f"{name} has {image.shape[-1]} channels, but the network takes {channels}"
