@@ -1,7 +1,8 @@
 """Predict with SavedModels in a process that can import neither unet_keras nor Keras.
 
 Run as `python load_alone.py FILE.npz`, which holds `model` (folders) and `image_0`, ...; for each
-folder and image it writes `probabilities_<folder>_<image>` into OUTPUT, FILE.npz beside.
+folder and image batch it writes `<image>_<folder>_<signature>` into `results.npz` beside FILE.npz:
+the probabilities of each signature.
 """
 
 import sys
@@ -29,11 +30,19 @@ def main(file):
     sys.meta_path.insert(0, Blocker())
     given, results = np.load(file), {}
     for number, folder in enumerate(given["models"]):
-        predict = tf.saved_model.load(str(folder)).signatures["serving_default"]
+        loaded = tf.saved_model.load(str(folder))
         for name in given.files:
-            if name.startswith("image"):
-                images = tf.constant(given[name])
-                results[f"{name}_{number}"] = predict(images=images)["probabilities"].numpy()
+            if not name.startswith("image"):
+                continue
+            images = tf.constant(given[name])
+            inputs = {
+                "serving_default": {"images": images},
+                "tiled": {"images": images, "tile": tf.constant(24)},
+                "encoded": {"encoded": tf.stack([tf.io.encode_png(image) for image in images])},
+            }
+            for signature, tensors in inputs.items():
+                outputs = loaded.signatures[signature](**tensors)
+                results[f"{name}_{number}_{signature}"] = outputs["probabilities"].numpy()
     assert not any(name.split(".")[0] in BLOCKED for name in sys.modules)
     np.savez(Path(file).with_name("results.npz"), **results)
 

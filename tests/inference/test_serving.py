@@ -56,11 +56,13 @@ def test_tensorflow_alone_serves_it(same, valid, exported, exported_valid, rng, 
     )
     assert done.returncode == 0, done.stderr
     results = np.load(tmp_path / "results.npz")
-    assert len(results.files) == 2 * len(SIZES)
+    assert len(results.files) == 2 * 3 * len(SIZES)
     for number, model in enumerate((same, valid)):
         for name, batch in images.items():
             expected = [predict_tiled(model, image) for image in batch]
-            np.testing.assert_allclose(results[f"{name}_{number}"], expected, atol=1e-5)
+            for signature in ("serving_default", "tiled", "encoded"):
+                found = results[f"{name}_{number}_{signature}"]
+                np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)
