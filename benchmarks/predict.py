@@ -170,10 +170,11 @@ def ours(side: str, width: int, folder: Path, picture: np.ndarray) -> Callable[[
     pictures = find_pictures([str(folder / "images")])
     output = folder / f"out-{side}-{width}"
 
+    probabilities = opened(picture)[..., 0]  # before any time is taken
+
     def run(images: int) -> np.ndarray:
         segment_pictures(pictures[:images], Model(opened, 1), output, write=write)
-        # Asked once for its probabilities, before its time is taken.
-        return opened(picture)[..., 0] if images == 1 else picture
+        return probabilities
 
     return run
 
