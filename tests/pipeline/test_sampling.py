@@ -170,6 +170,14 @@ class TestWindows:
             inside = (place.numpy() >= 0) & (place.numpy() + window <= size)
             assert inside[fits].all()
 
+    @pytest.mark.parametrize("sigma", [0.01, 0.3, 4.0])
+    def test_smooth_fields_need_no_more_than_alpha_around_the_crop(self, sigma):
+        augmentation = Augmentation(
+            kind="smooth", alpha=20.0, sigma=sigma, rotation_degrees=0.0, flip=False
+        )
+        window = window_size(augmentation, CROP)
+        assert max(side - crop for side, crop in zip(window, CROP, strict=True)) <= 2 * 22
+
     @pytest.mark.parametrize("sigma", [4.0, 6.5])
     def test_the_largest_displacement_of_smooth_fields(self, sigma):
         augmentation = Augmentation(

@@ -61,7 +61,7 @@ def window_size(augmentation: Augmentation, crop: Size, image_size: Size | None 
     Half the crop, turned by the largest angle and divided by the smallest zoom, plus the largest
     displacement, the shift and the interpolation's reach, to each side of the crop's center. The
     largest displacement: `grid`, three standard deviations times the spline's gain
-    (`fields.field_gain`, 1.6 for 3x3); `smooth`, six standard deviations of the field.
+    (`fields.field_gain`, 1.6 for 3x3); `smooth`, six standard deviations of the field, or alpha.
 
     Args:
         augmentation: What happens to the crop.
@@ -237,7 +237,9 @@ def _largest_displacement(augmentation: Augmentation, crop: Size) -> float:
         return CUT_DEVIATIONS * augmentation.deviation_pixels * gain
     # A uniform noise's deviation, 1 / sqrt(3), shrinks by 2 sqrt(pi) sigma under the Gaussian.
     deviation = augmentation.alpha / (math.sqrt(3) * 2 * math.sqrt(math.pi) * augmentation.sigma)
-    return 2 * CUT_DEVIATIONS * deviation
+    # Smoothed noise is never larger than the noise: narrow Gaussians, strongly scaled, would ask
+    # for windows that fill the memory.
+    return min(2 * CUT_DEVIATIONS * deviation, augmentation.alpha)
 
 
 def _turned_extent(along: float, across: float, largest_degrees: float) -> float:
