@@ -12,12 +12,15 @@ from tests.training.runs import small_config
 from unet_keras import config as configuration
 from unet_keras.pipeline.augment import NO_AUGMENTATION, Augmentation
 from unet_keras.pipeline.dataset import load_dataset
+from unet_keras.records.manifest import read_manifest
 from unet_keras.train import main
+from unet_keras.training import data
 from unet_keras.training.preview import preview_picture, read_samples
 
 CROP = (48, 64)
 GIVEN = {"crop": CROP, "seed": 0, "border_weight": 5.0}
 MOVED = Augmentation(jit_compile=False)
+_PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,28 @@ def test_a_row_a_sample_and_a_straight_grid_without_augmentation(records: Path) 
     assert drawn[8].all()
     assert drawn[:, 8].all()
     assert not drawn[6, 6]
+
+
+@pytest.mark.parametrize("kind", ["boundary", "cells_and_borders"])
+def test_weights_are_those_of_the_kind_that_is_learned(
+    records: Path, tmp_path: Path, kind: str
+) -> None:
+    settings = "loss.class_weights=balanced", "evaluate.method=watershed", "pipeline.crop=[96, 96]"
+    config = small_config(records, tmp_path / "run", f"targets.kind={kind}", *settings)
+    drawn: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "preview_picture", lambda *_, **given: drawn.update(given) or _PIXEL)
+        data.draw_preview(config, 2)
+    balanced = data.class_weights(config, read_manifest(records))
+    sample = next(read_samples(records, 1, **drawn))
+    augment = drawn["augmentation"]
+    batches = load_dataset(
+        records, "train", augment=replace(augment, mode="replace"), kind=kind, batch_size=1,
+        class_weights=balanced, crop=(96, 96), seed=0, border_weight=drawn["border_weight"],
+    )  # fmt: skip
+    expected = next(iter(batches))[1][0, ..., -1]
+    assert set(np.float32(balanced)) <= set(np.unique(expected))
+    np.testing.assert_array_equal(sample.weight, expected)
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ def draw_preview(config: Config, count: int) -> Path:
         seed=config.seed,
         border_weight=shown.border_weight,
         class_weights=class_weights(config, read_manifest(config.records.path)),
+        kind=config.targets.kind,
     )
     path = run.with_name(f"{run.name}-preview.png")
     write_png(path, picture)

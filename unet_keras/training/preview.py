@@ -20,6 +20,7 @@ from unet_keras.pipeline.augment import (
     window_size,
 )
 from unet_keras.pipeline.dataset import load_dataset
+from unet_keras.pipeline.kinds import Kind
 from unet_keras.pipeline.reading import read_endlessly
 from unet_keras.records.manifest import read_manifest
 
@@ -53,6 +54,7 @@ def preview_picture(
     seed: int,
     border_weight: float,
     class_weights: Sequence[float] = (),
+    kind: Kind = "cells",
 ) -> np.ndarray:
     """Draw the first samples that training with these values sees, one a row.
 
@@ -64,6 +66,7 @@ def preview_picture(
         seed: Of the run.
         border_weight: w0 of the weights.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
+        kind: What the classes are that have these weights.
 
     Returns:
         uint8 (H, W, 3): image, the same with a grid on it that was straight and square, labels,
@@ -75,7 +78,7 @@ def preview_picture(
     highest = max(class_weights, default=1.0) + border_weight
     drawn = read_samples(
         records, count, augmentation=augmentation, crop=crop, seed=seed,
-        border_weight=border_weight, class_weights=class_weights,
+        border_weight=border_weight, class_weights=class_weights, kind=kind,
     )  # fmt: skip
     rows = [_row(sample, highest) for sample in drawn]
     return drawing.panel(rows, ("image", "deformation", "labels", f"weights 0 to {highest:g}"))
@@ -90,13 +93,14 @@ def read_samples(
     seed: int,
     border_weight: float,
     class_weights: Sequence[float] = (),
+    kind: Kind = "cells",
 ) -> Iterator[Sample]:
     """Yield what `load_dataset` yields, and what it does not hand on: labels and deformation."""
     manifest = read_manifest(records)
     moving = NO_AUGMENTATION if augmentation.mode == "none" else augmentation
     batches = load_dataset(
         records, "train", crop=crop, batch_size=1, augment=augmentation, seed=seed,
-        border_weight=border_weight, class_weights=class_weights, cache=False,
+        border_weight=border_weight, class_weights=class_weights, kind=kind, cache=False,
     )  # fmt: skip
     if augmentation.mode == "append":
         batches = batches.skip(1).shard(2, 0)  # the transformed ones
