@@ -1,6 +1,8 @@
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -73,6 +75,30 @@ def test_caching_changes_nothing(records: Path) -> None:
         for cache in (True, False)
     ]
     assert_same(*batches)
+
+
+def test_appended_copies_follow_the_originals_and_double_the_set(records: Path) -> None:
+    def batches(mode: Literal["none", "replace", "append"], count: int, start: int = 0) -> list:
+        augment = replace(AUGMENTATION, mode=mode)
+        return take(
+            load_dataset(records, "train", augment=augment, start_step=start, **SHAPE), count
+        )
+
+    doubled = batches("append", 8)
+    assert_same(doubled[0::2], batches("none", 4))
+    assert_same(doubled[1::2], batches("replace", 4))
+    # An epoch that was stopped between an original and its copy goes on with the copy.
+    assert_same(doubled[3:], batches("append", 5, start=3))
+
+
+def test_images_are_decoded_once_and_then_come_from_memory(records: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "records"
+    shutil.copytree(records, copy)
+    batches = load_dataset(copy, "train", augment=AUGMENTATION, **SHAPE).as_numpy_iterator()
+    next(batches)
+    for shard in copy.glob("*.tfrecord"):
+        shard.unlink()
+    assert len(list(itertools.islice(batches, 20))) == 20
 
 
 def test_seeds_differ_and_so_do_rounds(records: Path) -> None:
