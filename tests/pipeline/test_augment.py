@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from unet_keras.errors import InputError
-from unet_keras.pipeline import geometry
+from unet_keras.pipeline import geometry, grey
 from unet_keras.pipeline.augment import (
     NO_AUGMENTATION,
     Augmentation,
@@ -159,6 +159,32 @@ class TestRepeatability:
             for result, expected in zip(results, batch, strict=True):
                 np.testing.assert_array_equal(result, expected[number])
 
+    @pytest.mark.parametrize("compiled", [True, False])
+    @pytest.mark.parametrize("batch", [(), (2,)], ids=["single", "batched"])
+    def test_the_resampling_is_compiled_if_so_wished(self, compiled, batch):
+        augmentation = dataclasses.replace(MOVED, jit_compile=compiled)
+        parameters = sample_parameters(augmentation, 7, 1, (90, 120), CROP)
+
+        def transform(image, labels):
+            repeated = {
+                name: tf.broadcast_to(value, (*batch, *value.shape))
+                for name, value in parameters.items()
+            }
+            return augment_batch(
+                image, None, labels, repeated, augmentation=augmentation, crop=CROP
+            )
+
+        window = (*batch, *window_size(augmentation, CROP), 1)
+        graph = tf.function(transform).get_concrete_function(
+            tf.TensorSpec(window, tf.uint8), tf.TensorSpec(window, tf.int32)
+        )
+        functions = graph.graph.as_graph_def().library.function
+        resampling = [f for f in functions if any(n.op == "GatherV2" for n in f.node_def)]
+        asked = [f.attr["_XlaMustCompile"].b for f in resampling]
+        assert asked == [True] * len(asked) if compiled else not any(asked)
+        assert bool(asked) == compiled  # not compiled, it is no function of its own
+        assert graph.structured_outputs[0].shape == (*batch, *CROP, 1)
+
     @pytest.mark.slow
     @pytest.mark.parametrize("augmentation", [GREY, CUBIC], ids=["grey", "cubic"])
     def test_the_compiler_can_be_switched_off(self, augmentation):
@@ -167,6 +193,36 @@ class TestRepeatability:
         np.testing.assert_allclose(compiled[0], interpreted[0], atol=0.05)
         np.testing.assert_allclose(compiled[1], interpreted[1], atol=1e-4)
         assert (compiled[2] != interpreted[2]).mean() < 1e-3
+
+
+class TestGreyValues:
+    @pytest.mark.parametrize(
+        ("setting", "expected"),
+        [
+            ({"contrast": 0.5}, lambda x, p: grey.change_contrast(x, p["contrast"], 120.0)),
+            ({"brightness": 0.5}, lambda x, p: grey.change_brightness(x, p["brightness"], 40.0)),
+            ({"gamma": (0.4, 2.0)}, lambda x, p: grey.change_gamma(x, p["gamma"])),
+            ({"blur_pixels": 2.0}, lambda x, p: grey.blur(x, p["blur"])),
+            (
+                {"noise": 0.5},
+                lambda x, p: grey.add_noise(x, p["noise"], p["noise_share"], 40.0),
+            ),
+        ],
+        ids=["contrast", "brightness", "gamma", "blur", "noise"],
+    )
+    def test_each_setting_reaches_the_image_and_only_the_image(self, setting, expected):
+        arrays = make_arrays((90, 120))
+        plain, _ = transform_one(NO_AUGMENTATION, 2, arrays)
+        changed, parameters = transform_one(
+            dataclasses.replace(NO_AUGMENTATION, **setting), 2, arrays
+        )
+        batched = {name: value[tf.newaxis] for name, value in parameters.items()}
+        np.testing.assert_allclose(
+            changed[0], expected(plain[0][tf.newaxis], batched)[0], atol=1e-3
+        )
+        assert np.abs(changed[0] - plain[0]).mean() > 0.1
+        np.testing.assert_array_equal(changed[1], plain[1])
+        np.testing.assert_array_equal(changed[2], plain[2])
 
 
 class TestAgainstReferences:
