@@ -105,11 +105,18 @@ def test_sixteen_bit_png(rng, tmp_path):
     np.testing.assert_array_equal(read, pixels)
 
 
-def test_sixteen_bit_color_png_is_refused_rather_than_cut(rng, tmp_path):
-    from unet_keras.records.schema import encode_png
+@pytest.mark.parametrize(("channels", "kept"), [(2, 1), (3, 3), (4, 3)])
+def test_sixteen_bit_color_png_is_not_cut_but_for_its_alpha(rng, tmp_path, channels, kept):
+    import tensorflow as tf
 
-    (tmp_path / "a.png").write_bytes(encode_png(values(rng, "uint16", (13, 17, 3))))
-    with pytest.raises(InputError, match=r"a\.png is a PNG with 16 bits a color .* TIFF"):
+    pixels = values(rng, "uint16", (13, 17, channels))
+    file = tf.io.encode_png(pixels).numpy()
+    (tmp_path / "a.png").write_bytes(file)
+    read = read_image(tmp_path / "a.png")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels[..., :kept].squeeze())
+    (tmp_path / "a.png").write_bytes(file[:200])
+    with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
         read_image(tmp_path / "a.png")
 
 
@@ -163,6 +170,10 @@ def test_masks_of_equal_colors_are_grey_and_others_refused(rng, tmp_path):
     tifffile.imwrite(tmp_path / "d.tif", numbers / np.float32(3))
     with pytest.raises(InputError, match=r"d\.tif holds fractions"):
         read_mask(tmp_path / "d.tif")
+    for dtype in (np.int16, np.float32):
+        tifffile.imwrite(tmp_path / "e.tif", np.array([[1, -1]], dtype))
+        with pytest.raises(InputError, match=r"e\.tif holds -1; .* not annotated as 0"):
+            read_mask(tmp_path / "e.tif")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

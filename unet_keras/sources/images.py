@@ -4,7 +4,8 @@
     read_mask    integers of the file's own type  (H, W)         label numbers or palette indices
 
 Pillow goes first: it reads the LZW-compressed TIFFs of LIVECell, which tifffile alone does not.
-tifffile reads what Pillow would silently cut to 8 bits (16-bit RGB), and what it cannot read.
+tifffile reads what Pillow would silently cut to 8 bits (16-bit RGB), and what it cannot read;
+of PNG, TensorFlow does.
 """
 
 import re
@@ -63,7 +64,7 @@ def read_mask(path: str | Path, *, page: int | None = None) -> np.ndarray:
         that are the same in all channels count as grey.
 
     Raises:
-        InputError: As `read_image`; or the image has colors or fractions.
+        InputError: As `read_image`; or the image has colors, fractions or negative numbers.
     """
     pixels = _read(Path(path), page, keep_palette=True)
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
@@ -78,6 +79,11 @@ def read_mask(path: str | Path, *, page: int | None = None) -> np.ndarray:
         if (whole != pixels).any():
             raise InputError(f"The mask {path} holds fractions; save whole label numbers instead.")
         pixels = whole
+    if pixels.dtype.kind == "i" and pixels.min() < 0:
+        raise InputError(
+            f"The mask {path} holds {pixels.min()}; label and class numbers are 0 (background) or "
+            "above. Save what is not annotated as 0."
+        )
     return np.ascontiguousarray(pixels)
 
 
@@ -154,6 +160,8 @@ def _read(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
                     image.seek(page)
                 if not _pillow_cuts(path, image):
                     return _pillow_pixels(image, keep_palette)
+                if image.format == "PNG":
+                    return _wide_png_pixels(path.read_bytes())
         except Image.UnidentifiedImageError:
             pass
         return _tifffile_pixels(path, page)
@@ -185,12 +193,7 @@ def _pillow_cuts(path: Path, image: Image.Image) -> bool:
         return samples > 1 and (max(tags[_BITS_PER_SAMPLE]) > 8 or (samples == 2 and not alpha))
     if image.format == "PNG" and len(image.getbands()) > 1:
         with path.open("rb") as file:
-            bits = file.read(25)[24]  # of the header chunk, which always comes first
-        if bits > 8:
-            raise InputError(
-                f"{path} is a PNG with {bits} bits a color channel, which cannot be read without "
-                "loss; save it as TIFF."
-            )
+            return file.read(25)[24] > 8  # of the header chunk, which always comes first
     return False
 
 
@@ -210,6 +213,18 @@ def _pillow_pixels(image: Image.Image, keep_palette: bool) -> np.ndarray:
         if 32 in tags[_BITS_PER_SAMPLE] and _UNSIGNED in tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)):
             pixels = pixels.view(np.uint32)  # Pillow takes them for signed
     return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+
+def _wide_png_pixels(content: bytes) -> np.ndarray:
+    """Read a PNG of 16 bits a channel, without its alpha."""
+    import tensorflow as tf  # here, because hardly any file needs it
+
+    colors = content[25] & 2  # a flag of the header's color type
+    try:
+        pixels = tf.io.decode_png(content, 3 if colors else 1, tf.uint16).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(error.message) from None
+    return pixels if colors else pixels[..., 0]
 
 
 def _tifffile_pixels(path: Path, page: int | None) -> np.ndarray:
