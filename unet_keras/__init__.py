@@ -2,8 +2,8 @@
 
 The names below are the public API. Nothing heavy is imported until one of them is used, so that
 `border_map` works without TensorFlow and `--help` answers at once. Saved models load with
-`keras.saving.load_model` where Keras was imported before this package, and with `load_model` in any
-order.
+`keras.saving.load_model` where Keras was imported before this package, or anything here that needs
+Keras was used; and with `load_model` in any order.
 """
 
 import importlib
@@ -34,14 +34,19 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'unet_keras' has no attribute {name!r}; it has {__all__}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    _register()
+    return found
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-# Keras finds the classes a saved model names among those that were imported.
-if "keras" in sys.modules:
-    for _module in ("layers", "losses", "metrics"):
-        importlib.import_module(f"unet_keras.model.{_module}")
+def _register() -> None:
+    """Let Keras find the classes that saved models name, if it is there to find them."""
+    if "keras" in sys.modules:
+        importlib.import_module("unet_keras.model")
+
+
+_register()
