@@ -57,6 +57,20 @@ def test_label_maps_come_before_masks_and_dots_stay(tmp_path):
     np.testing.assert_array_equal(folder.labels("a.b.tif", LABELS.shape), LABELS)
 
 
+def test_truth_and_prediction_may_each_carry_an_ending(tmp_path):
+    write(tmp_path / "truth/deep/a_label.png", LABELS)
+    write(tmp_path / "predicted/a_pred.tif", LABELS)
+    write(tmp_path / "predicted/a_probability.tif", np.ones(LABELS.shape, np.float32))
+    (truth,) = folder_truth(MaskFolder(tmp_path / "truth"), group_pattern=PATTERN)
+    folder = MaskFolder(tmp_path / "predicted")
+    np.testing.assert_array_equal(folder.labels(truth["file_name"], LABELS.shape), LABELS)
+    assert folder.probability(truth["file_name"], LABELS.shape) is not None
+    # the same name comes first
+    write(tmp_path / "predicted/a_label.png", LABELS[::-1])
+    found = folder.labels(truth["file_name"], LABELS.shape)
+    np.testing.assert_array_equal(found, LABELS[::-1])
+
+
 def test_one_value_is_a_mask_and_several_are_a_label_map(tmp_path):
     mask = write(tmp_path / "mask.png", binary(LABELS))
     components = read_labels(mask)

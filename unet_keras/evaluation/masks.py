@@ -98,7 +98,10 @@ class MaskFolder:
     def _find(self, name: str, endings: tuple[str, ...]) -> Path | None:
         """The file of an image, beside its folder structure or in the folder itself."""
         stem = _stem(name)
-        for place in dict.fromkeys([stem, PurePosixPath(stem.name)]):
+        # a true mask carries an ending of its own: cell_label.png and cell_pred.png are partners
+        stems = [stem, *(stem.with_name(plain) for plain in _without_endings(stem.name))]
+        places = [*stems, *(PurePosixPath(place.name) for place in stems)]
+        for place in dict.fromkeys(places):
             for ending in endings:
                 paths = [self.path / f"{place}{ending}{suffix}" for suffix in MASK_SUFFIXES]
                 found = [path for path in paths if path.is_file()]
@@ -225,8 +228,7 @@ def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray
     if folder is None:
         return np.full(shape, _GREY, np.uint8)
     stem = _stem(name)
-    stems = [stem.name, *(stem.name.removesuffix(ending) for ending in ENDINGS if ending)]
-    for place in (stem.parent / name for name in dict.fromkeys(stems)):
+    for place in (stem.parent / plain for plain in (stem.name, *_without_endings(stem.name))):
         for suffix in SUFFIXES:
             file = folder / f"{place}{suffix}"
             if file.is_file():
@@ -234,6 +236,11 @@ def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray
                 _demand_shape(image, shape, file, name)
                 return image
     raise InputError(f"{folder} has no image for {name}; names must be those of the masks")
+
+
+def _without_endings(name: str) -> list[str]:
+    """What a mask's name may be without what tools write behind it; empty without any of it."""
+    return [name[: -len(end)] for end in ENDINGS if end and name.endswith(end) and name != end]
 
 
 def _stem(name: str) -> PurePosixPath:
