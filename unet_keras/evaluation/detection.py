@@ -212,8 +212,11 @@ class _Ranked:
         total = int(self.truths.sum())
         if not total:
             return None
-        curves = zip(np.cumsum(self.right, 1), np.cumsum(self.wrong, 1), strict=True)
-        return np.array([_mean_precision(hits, misses, total) for hits, misses in curves])
+        # one threshold at a time: all ten of three million detections would take half a gigabyte
+        curves = zip(self.right, self.wrong, strict=True)
+        return np.array(
+            [_mean_precision(np.cumsum(hits), np.cumsum(misses), total) for hits, misses in curves]
+        )
 
 
 def _mean_precision(hits: np.ndarray, misses: np.ndarray, total: int) -> float:
