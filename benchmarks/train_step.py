@@ -1,10 +1,11 @@
 """Claim: a training step of the 2023 network takes no longer than in PyTorch.
 
 The same network (DoubleConv with batch normalization, base width 16 and 32), 256 x 256 pixels,
-batches of 2 and 8, weighted binary cross-entropy, Adam with AMSGrad; Keras as `train` runs it,
-PyTorch in its channels-last layout, which is its faster one; float32 and bfloat16. Each side runs
-in a process of its own that sleeps while the other computes; they take turns, and the ratio of a
-round is that of neighbors in time. Where others use the cores too, PyTorch's threads sleep while
+batches of 2 and 8, weighted binary cross-entropy, Adam with AMSGrad; Keras without XLA, as in
+`train`, but without its metrics and determinism, which PyTorch does not compute either; PyTorch in
+its channels-last layout, which is its faster one; float32 and bfloat16. Each side runs in a process
+of its own that sleeps while the other computes; they take turns, and the ratio of a round is that
+of neighbors in time. Where others use the cores too, PyTorch's threads sleep while
 they wait for each other: spinning, they would wait for a thread that has no core, for ten times the
 step. `python benchmarks/train_step.py [--rounds 3] [--precision float32]`
 
