@@ -141,6 +141,19 @@ def test_a_body_of_unknown_length_is_counted(hasty):
     assert in_parts.status_code == 200
 
 
+def test_who_is_still_sending_does_not_disturb_the_end(caplog):
+    running = serve(Limits(), Slow())
+    address, _ = next(running)
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.putrequest("POST", "/segment")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders(IMAGE[:10])
+    time.sleep(0.5)
+    assert next(running, None) is None  # the server is stopped
+    assert "Traceback" not in caplog.text
+    connection.close()
+
+
 def test_bodies_together_take_no_more_than_there_is():
     memory, one, other = Memory(10), object(), object()
     memory.hold(one, 6)

@@ -70,6 +70,8 @@ class Service:
         try:
             body = await read_body(request, self.limits, self.memory)
             return await self.worker.run(request, await prepare(body), until)
+        except asyncio.CancelledError:  # by Ctrl-C, when it has waited for all answers long enough
+            raise Refusal(503, "the server is being stopped") from None
         finally:
             self.memory.release(request)
 
