@@ -75,7 +75,10 @@ def predict_tiled(
             depth 4, trained on LIVECell, in tiles of 128: with 64 pixels probabilities differed by
             0.05 at most and the mask in 4e-5 of its pixels, with 32 by 0.7 and in 2e-3.
         blend: How far tiles fade into each other on both sides of a seam, in pixels, seen with the
-            same halo; for halos below the receptive field, where it hides seams.
+            same halo; for halos below the receptive field, where it hides seams. A network of depth
+            4 and stride 2, trained on LIVECell, in tiles of 128 with a halo of 32: the mean error
+            of a probability fell from 3.0e-4 to 2.6e-4 with 16 pixels and with 32, the largest
+            stayed at 0.003.
         regression_maps: How many of the model's last channels are no classes.
         output: Float32 (H, W, K) to write to, such as a memory map; else it is made.
 
