@@ -60,11 +60,13 @@ def test_valid_tiles_equal_the_mirrored_whole_image(valid, rng, size, tile):
     np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
-def test_tiles_of_a_strided_network_equal_the_whole_image(make_model, rng):
+@pytest.mark.parametrize("tile", [1, 40, 97])
+def test_tiles_of_a_strided_network_equal_the_whole_image(make_model, rng, tile):
     model = make_model(stride=2, num_classes=3)
     image = noise(rng, 150, 131)
     expected = softmax(whole_image(model, image))
-    np.testing.assert_allclose(predict_tiled(model, image, tile=40), expected, atol=1e-5)
+    predicted = predict_tiled(model, image, tile=tile, batch_size=16)
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
 def test_tiles_of_one_pixel(same, rng):
