@@ -65,6 +65,15 @@ def test_maps_come_from_the_foreground(touching, separate):
     assert (across_the_seam.max() > 0.5) == separate  # unseparated, there is no gap to weigh
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_grey_values_that_are_no_numbers_are_refused(value):
+    image = np.zeros((20, 30), np.float32)
+    build_record(sample(image=image), TargetSettings())
+    image[3, 4] = value
+    with pytest.raises(InputError, match=r"Image 5 \(a\.png\) has pixels that are NaN or infinite"):
+        build_record(sample(image=image), TargetSettings())
+
+
 def test_the_overlap_rule_is_passed_on():
     large, small = np.zeros((2, 20, 30), bool)
     large[2:18, 2:28] = True

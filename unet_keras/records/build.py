@@ -69,7 +69,16 @@ def build_record(
     Returns:
         The record; and the foreground (H, W), its labels without the pixels where instances
         touch, or its labels themselves where they are not separated.
+
+    Raises:
+        InputError: The image has values that are no finite numbers, or an outline is damaged.
     """
+    if sample.image.dtype.kind == "f" and not np.isfinite(sample.image).all():
+        # One would make the mean of all training images, and so every logit, no number.
+        raise InputError(
+            f"Image {sample.image_id} ({sample.file_name}) has pixels that are NaN or infinite; "
+            "replace them by grey values, or leave the image out."
+        )
     with stage("labels"):
         labels = paint_labels(sample.outlines, sample.size, overlap=settings.overlap)
         foreground = separate_touching(labels) if settings.separate else labels
