@@ -241,6 +241,20 @@ class TestSplits:
             ("test/a", "test"),
         ]
 
+    @pytest.mark.parametrize(
+        ("name", "place"), [("valid/c.png", "in valid"), ("c.png", "in no folder")]
+    )
+    def test_folders_that_are_splits_in_part_are_refused(self, name, place, tmp_path):
+        folders = write(tmp_path, ["train/a.png", name, "test/a.png"])
+        with pytest.raises(InputError, match=rf"in test, train, which are splits, and {place},"):
+            folder_references(*folders, kind="labels")
+        lists = {"train": ["train/a"], "val": [name], "test": ["test/a"]}
+        assert len(folder_references(*folders, kind="labels", lists=lists)) == 3
+
+    def test_a_file_named_like_a_split_is_no_folder(self, tmp_path):
+        folders = write(tmp_path, ["test.png", "b.png", "c.png"])
+        assert len(self.splits(folders)) == 3
+
     def test_lists_decide(self, tmp_path):
         folders = write(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
         lists = {"train": ["a.png", "c"], "test": ["b.tif"]}

@@ -174,8 +174,15 @@ def _splits(
         if "" in splits:
             logger.warning("%d images are in no list of a split, left out", splits.count(""))
         return splits
-    by_folder = [Path(pair.name).parts[0] for pair in pairs]
-    if all(part in SPLITS for part in by_folder):
+    by_folder = [pair.name.partition("/")[0] if "/" in pair.name else "" for pair in pairs]
+    named, others = set(by_folder) & set(SPLITS), sorted(set(by_folder) - set(SPLITS))
+    if named and not others:
         return by_folder
+    if named:  # drawn anew, an image of the folder `test` could be trained on
+        raise InputError(
+            f"Images are in {', '.join(sorted(named))}, which are splits, and in "
+            f"{others[0] or 'no folder'}, which is none; name the folders {', '.join(SPLITS)}, "
+            "or list the images of each split (source.lists)."
+        )
     units = groups if groups is not None else [pair.name for pair in pairs]
     return draw_splits(units, fractions, seed=seed)
