@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -224,6 +225,18 @@ def test_an_interrupted_conversion_goes_on(expected, tmp_path, caplog):
     assert loads(journal) == [str(k) for k in range(26)]
     files = {name: data for name, data in content(path).items() if not name.startswith(".")}
     assert files.items() <= expected[1].items()
+
+
+def test_a_file_that_goes_away_meanwhile_is_nobodys_mistake(tmp_path, monkeypatch):
+    """Workers that outlive a killed parent for a moment still rename what they wrote."""
+    listed = Path.iterdir
+    gone = "x.part.1.temporary"
+    monkeypatch.setattr(
+        Path,
+        "iterdir",
+        lambda folder: iter([*listed(folder), *([folder / gone] if folder.name[0] == "." else [])]),
+    )
+    assert write_records(drawn({"train": 1}), tmp_path / "records", workers=1).shards
 
 
 class Interrupter:

@@ -105,7 +105,7 @@ def take_up(
         results |= mine
     for file in work.iterdir():
         if file.name not in kept:
-            file.unlink()
+            file.unlink(missing_ok=True)  # a worker that outlives its parent a moment renames one
     return shards, results
 
 
