@@ -1,4 +1,5 @@
 import itertools
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,22 @@ def test_images_are_decoded_once_and_then_come_from_memory(records: Path, tmp_pa
     for shard in copy.glob("*.tfrecord"):
         shard.unlink()
     assert len(list(itertools.islice(batches, 20))) == 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="read from Linux' /proc")
+def test_memory_stays_flat_over_fifty_epochs(records: Path) -> None:
+    whole = {"crop": (160, 192), "batch_size": 2}
+    batches = iter(load_dataset(records, "train", augment=AUGMENTATION, **whole))
+
+    def megabytes_after(epochs: int) -> float:
+        for _ in range(2 * epochs):
+            next(batches)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    # A batch is 0.7 MB: keeping every one from the sixth epoch on would take 63.
+    before = megabytes_after(5)
+    assert megabytes_after(45) - before < 20
 
 
 def test_seeds_differ_and_so_do_rounds(records: Path) -> None:
