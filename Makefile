@@ -52,11 +52,13 @@ $(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 # elasticdeform's wheels fail beside NumPy 2, built here it works; without a compiler its
-# comparison tests are skipped.
+# comparison tests are skipped. Of TensorFlow Addons, tests load single modules only.
 $(VENV)/.installed-dev: $(VENV)/bin/python setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.$(DEV_EXTRAS)'
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) --no-binary elasticdeform elasticdeform \
 		|| echo "elasticdeform could not be built; its comparison tests will be skipped"
+	$(BIN)/python -m pip install --quiet --no-deps "tensorflow-addons==0.23.0; python_version < '3.12'" \
+		|| echo "tensorflow-addons has no wheel here; its comparison tests will be skipped"
 	touch $(VENV)/.installed $@
 
 clean:
