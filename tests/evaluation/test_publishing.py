@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 
+import keras
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,7 +19,9 @@ from unet_keras.evaluation.publishing import (
     update_metadata,
     write_tensorboard,
 )
+from unet_keras.evaluation.report import write_report
 from unet_keras.evaluation.summary import Evaluation
+from unet_keras.inference.loading import Run, describe_run
 
 from .made_cases import made_case
 
@@ -89,3 +93,12 @@ def test_scores_go_into_metadata_that_are_there(tmp_path, results):
         with pytest.raises(InputError, match=r"metadata\.json is damaged; export again"):
             update_metadata(saved_model, results)
         assert file.read_text() == damaged
+
+
+def test_an_export_takes_the_scores_of_the_test_split_only(tmp_path, records, results):
+    shutil.copy(records / "manifest.json", tmp_path)
+    run = Run(tmp_path, load(), keras.Sequential())
+    assert describe_run(run)["scores"] is None
+    for split, expected in (("val", None), ("test", results["overall"])):
+        write_report(tmp_path / "evaluation", results, details={"split": split})
+        assert describe_run(run)["scores"] == expected

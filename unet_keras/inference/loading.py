@@ -180,7 +180,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         Classes, what was learned of them (`targets.kind`), normalization, type and channels of the
         images, how probabilities become instances, pixel size in micrometres (None where it is not
         known), what it was trained on and under which license, the lowest and highest grey values
-        and areas seen there, scores of the last evaluation (None without one), versions. For JSON.
+        and areas seen there, scores of the last evaluation (None without one, or where it was not
+        of the test split), versions. For JSON.
 
     Raises:
         InputError: The run's manifest is absent or damaged.
@@ -188,7 +189,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     # The run's own copy: records may have moved since.
     manifest = read_manifest(run.folder)
     source, settings, trained = run.config.source, run.config.evaluate, manifest.splits["train"]
-    scores, versions = (run.folder / name for name in ("evaluation/metrics.json", "versions.json"))
+    versions = run.folder / "versions.json"
     learned = run.config.targets.kind
     classes = class_names(manifest, "cells") if learned == "cells" else ("background", "cell")
     return {
@@ -214,8 +215,14 @@ def describe_run(run: Run) -> dict[str, Any]:
             "groups": {name: group.images for name, group in sorted(trained.groups.items())},
             "source_digest": trained.source_digest,
         },
-        "scores": json.loads(scores.read_text(encoding="utf-8"))["overall"]
-        if scores.exists()
-        else None,
+        "scores": _test_scores(run.folder / "evaluation" / "metrics.json"),
         "versions": json.loads(versions.read_text(encoding="utf-8")) if versions.exists() else {},
     }
+
+
+def _test_scores(file: Path) -> dict[str, Any] | None:
+    """The overall scores of an evaluation of the test split; None without one."""
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return found["overall"] if found.get("details", {}).get("split") == "test" else None
