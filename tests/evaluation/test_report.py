@@ -120,6 +120,12 @@ def test_names_are_escaped(folder):
     assert "run/&lt;x&gt;" in text
 
 
+def test_cell_types_keep_their_spelling(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "text-transform" not in text
+    assert text.count("<th>flat</th>") == 2
+
+
 def test_every_image_has_a_row(page):
     rows = [found["id"] for tag, found in page.found if tag == "tr" and "id" in found]
     assert rows == [f"image-{number}" for number in range(6)]
