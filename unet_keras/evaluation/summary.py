@@ -6,9 +6,9 @@
     probability   floating (H, W)        of foreground, in [0, 1]
     predicted     integer (H, W)         0 background, 1..m instances
 
-`Evaluation` keeps numbers of every image and pictures of a few: memory grows by some kilobytes an
-image. Pixel scores of a group are those of all its pixels together; instance scores are means over
-its images; AP ranks all its instances together.
+`Evaluation` keeps numbers of every image and pictures of a few: memory grows by some 80 bytes a
+predicted instance, 160 kilobytes an image at most. Pixel scores of a group are those of all its
+pixels together; instance scores are means over its images; AP ranks all its instances together.
 """
 
 import math
