@@ -4,9 +4,8 @@ import sys
 
 import keras
 
-from unet_keras import Dice, SoftDice, WeightedCrossEntropy, build_unet, load_dataset
-from unet_keras.model.losses import WeightedSum
-from unet_keras.pipeline.augment import Augmentation
+import unet_keras
+from unet_keras import Dice, SoftDice, WeightedCrossEntropy, WeightedSum
 from unet_keras.records.manifest import read_manifest
 
 
@@ -14,10 +13,10 @@ def main(records: str = "records/synthetic", epochs: str = "10") -> None:
     keras.utils.set_random_seed(0)
     manifest = read_manifest(records)
     shape = {"crop": (256, 256), "batch_size": 4}
-    training = load_dataset(records, "train", augment=Augmentation(), **shape)
-    validation = load_dataset(records, "val", **shape)
+    training = unet_keras.load_dataset(records, "train", augment=unet_keras.Augmentation(), **shape)
+    validation = unet_keras.load_dataset(records, "val", **shape)
 
-    model = build_unet(base_filters=16, mean=manifest.mean, scale=manifest.scale)
+    model = unet_keras.build_unet(base_filters=16, mean=manifest.mean, scale=manifest.scale)
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),
         loss=WeightedSum([WeightedCrossEntropy(), SoftDice()], [1.0, 1.0]),

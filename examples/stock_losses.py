@@ -24,15 +24,13 @@ def main(records: str = "records/synthetic", epochs: str = "10") -> None:
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        weighted_metrics=[keras.metrics.BinaryIoU([1], threshold=0.0, name="iou")],
+        # By default it would cut off the decimals of the weights.
+        weighted_metrics=[keras.metrics.BinaryIoU([1], 0.0, name="iou", dtype="float32")],
     )
     model.fit(
-        data["train"],
-        steps_per_epoch=12,
-        epochs=int(epochs),
-        validation_data=data["val"],
+        data["train"], steps_per_epoch=12, epochs=int(epochs), validation_data=data["val"],
         shuffle=False,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""The scripts in examples/ run as they stand there and do what their heads say."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_keras import build_unet, load_model, paint_labels
+from unet_keras.records.manifest import read_manifest
+from unet_keras.sources.grouping import group_of
+from unet_keras.sources.synthetic import synthetic_references
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "demo.py")
+
+
+def main_of(name: str) -> Callable:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def write_pairs(folder: Path, wells: list[str]) -> tuple[str, str]:
+    """Write an image and a label map for each well, and return their folders."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    references = synthetic_references({"train": len(wells)}, seed=4, size=(96, 96))
+    for number, (reference, well) in enumerate(zip(references, wells, strict=True)):
+        sample, name = reference.load(), f"cells_{well}_{number}.png"
+        labels = paint_labels(sample.outlines, sample.size).astype(np.uint16)
+        Image.fromarray(sample.image).save(folder / "images" / name)
+        Image.fromarray(labels).save(folder / "masks" / name)
+    return str(folder / "images"), str(folder / "masks")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_is_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < 40
+
+
+@pytest.mark.slow
+def test_plain_fit(records: Path, workplace: Path) -> None:
+    main_of("fit")(str(records), "1")
+    model = keras.saving.load_model(workplace / "fit.keras")
+    assert model.input_shape == (None, None, None, 1)
+
+
+@pytest.mark.slow
+def test_stock_losses(records: Path, workplace: Path) -> None:
+    main_of("stock_losses")(str(records), "1")
+
+
+@pytest.mark.slow
+def test_a_custom_model_learns_from_our_losses(records: Path, workplace: Path) -> None:
+    losses = main_of("custom_model")(str(records), "3")
+    assert losses[2] < losses[0]
+
+
+@pytest.mark.slow
+def test_fine_tuning_on_five_pairs(workplace: Path) -> None:
+    keras.utils.set_random_seed(1)
+    start = build_unet(base_filters=4, depth=2, mean=128.0, scale=64.0)
+    start.save("start.keras")
+    images, masks = write_pairs(workplace / "own", ["A1", "A2", "A3", "B1", "B2"])
+    before, after = main_of("fine_tune")("start.keras", images, masks, "2")
+    manifest = read_manifest("records/fine_tune")
+    assert {split: part.images for split, part in manifest.splits.items()} == {
+        "train": 4, "val": 1, "test": 0,
+    }  # fmt: skip
+    tuned = load_model("fine_tuned.keras").get_weights()
+    moved = [np.abs(a - b).max() for a, b in zip(start.get_weights(), tuned, strict=True)]
+    assert max(moved) > 0
+    assert 0 <= before <= 1
+    assert 0 <= after <= 1
+
+
+@pytest.mark.slow
+def test_cross_validation_scores_every_image_once_and_parts_no_well(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wells = ["A1", "A1", "A2", "A2", "B1", "C12", "C12"]
+    images, masks = write_pairs(workplace / "own", wells)
+    small = [
+        "pipeline.crop=[32, 32]", "pipeline.batch_size=2", "model.base_filters=4", "model.depth=1",
+        "augment.jit_compile=false", "train.steps_per_epoch=2", "train.panel_epochs=0",
+        "train.phases=[{epochs: 1}]", "records.workers=1",
+    ]  # fmt: skip
+    scores = main_of("cross_validation")(images, masks, "3", *small)
+    assert len(scores) == 3
+    assert all(0 <= score <= 1 for score in scores)
+    tested = []
+    for fold in range(3):
+        splits = read_manifest(f"records/fold_{fold}").splits
+        groups = [set(part.groups) for part in splits.values()]
+        assert all(groups), "each split has a well"
+        assert sum(map(len, groups)) == len(set().union(*groups)), "no well is in two splits"
+        tested += sorted(splits["test"].groups)
+        assert sum(part.images for part in splits.values()) == len(wells)
+    assert sorted(tested) == sorted(set(wells))
+    assert group_of("cells_C12_5.png", r"_([A-P]\d+)_") == "C12"
+    assert f"mean: {np.mean(scores):.3f}" in capsys.readouterr().out
+    # Started again, nothing is trained: the same scores at once.
+    assert main_of("cross_validation")(images, masks, "3", *small) == scores
