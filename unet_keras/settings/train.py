@@ -74,7 +74,7 @@ class Train:
             best; 0 for none.
         panel_epochs: TensorBoard gets pictures each so many epochs; 0 for never.
         profile_steps: TensorBoard gets a profile of so many steps of each phase's first epoch; 0
-            for none.
+            for none. Its tab needs `pip install xprof`.
         distribute: `mirrored` splits each batch over all devices of this machine, whose number must
             divide `pipeline.batch_size`; `none` computes on the first.
         deterministic: Whether operations whose result depends on timing are ruled out.
