@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="choose threshold and smallest area on the validation split, write RUN_DIR/tuned.yaml",
+        help="choose threshold, smallest area and prominence of seeds on the validation split, "
+        "write RUN_DIR/tuned.yaml",
     )
     parser.add_argument(
         "--tune-by",
@@ -137,11 +138,11 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
 
 
 def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> None:
-    """Choose threshold and smallest area on the validation split."""
+    """Choose how instances are found on the validation split."""
     import_tensorflow()
     from tqdm import tqdm
 
-    from unet_keras.evaluation.scoring import predictor_of
+    from unet_keras.evaluation.scoring import predictor_of, rules_of
     from unet_keras.evaluation.tuning import tune, write_tuned
     from unet_keras.inference.loading import open_run
 
@@ -151,17 +152,15 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
         tuned = tune(
             Path(opened.config.records.path),
             predictor,
-            threshold=opened.config.evaluate.threshold,
-            minimum_area=opened.config.evaluate.minimum_area,
-            method=opened.config.evaluate.method,
-            seed_prominence=opened.config.evaluate.seed_prominence,
-            grow_pixels=opened.config.evaluate.grow_pixels,
+            rules=rules_of(opened.config.evaluate),
             objective=objective,
             progress=bar.update,
         )
     path = write_tuned(folder, tuned)
-    logger.info("threshold                 %g", tuned.threshold)
-    logger.info("minimum area              %d pixels", tuned.minimum_area)
+    logger.info("threshold                 %g", tuned.rules.threshold)
+    logger.info("minimum area              %d pixels", tuned.rules.minimum_area)
+    if tuned.rules.method == "watershed":
+        logger.info("prominence of seeds       %g", tuned.rules.seed_prominence)
     logger.info(
         "%-25s %.3f on %d validation images, before %.3f",
         tuned.objective, tuned.score, tuned.images, tuned.before,

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,18 @@ from unet_keras.config import load
 from unet_keras.errors import InputError
 from unet_keras.evaluation import tuning
 from unet_keras.evaluation.scoring import score_split
-from unet_keras.evaluation.tuning import AREAS, Tuned, tune, tuned_overrides, write_tuned
+from unet_keras.evaluation.tuning import (
+    AREAS,
+    Tuned,
+    tune,
+    tuned_overrides,
+    write_tuned,
+)
+from unet_keras.inference.instances import InstanceRules
 from unet_keras.records.manifest import read_manifest
 from unet_keras.records.writer import write_records
 from unet_keras.sources.synthetic import synthetic_references
+from unet_keras.targets.distance import distance_map
 
 
 def bright(image):
@@ -22,8 +31,9 @@ def bright(image):
     return np.clip(image / 255.0, 0, 1).astype(np.float32)
 
 
-def scored(records, split, threshold, minimum_area):
+def scored(records, split, threshold, minimum_area, *more):
     overrides = [
+        *more,
         f"records.path={records}",
         f"evaluate.split={split}",
         f"evaluate.threshold={threshold}",
@@ -34,25 +44,48 @@ def scored(records, split, threshold, minimum_area):
 
 def test_accuracy_is_the_one_evaluate_reports_and_the_best_of_the_neighborhood(records):
     steps = []
-    tuned = tune(records, bright, threshold=0.5, minimum_area=10, progress=steps.append)
+    tuned = tune(records, bright, progress=steps.append)
     assert tuned.images == read_manifest(records).splits["val"].images == 2
-    expected = scored(records, "val", tuned.threshold, tuned.minimum_area)
+    chosen = tuned.rules
+    expected = scored(records, "val", chosen.threshold, chosen.minimum_area)
     assert tuned.score == pytest.approx(expected["segmentation_accuracy"], abs=1e-12)
     before = scored(records, "val", 0.5, 10)["segmentation_accuracy"]
     assert tuned.before == pytest.approx(before, abs=1e-12)
     assert tuned.score > tuned.before
     for area in AREAS:
-        other = scored(records, "val", tuned.threshold, area)["segmentation_accuracy"]
+        other = scored(records, "val", chosen.threshold, area)["segmentation_accuracy"]
         assert other <= tuned.score + 1e-12
     assert len(steps) >= 2 * (1 + len(tuning.COARSE) + len(AREAS))
 
 
+def test_of_a_watershed_the_prominence_is_chosen_too(records):
+    """Cells that rise to their middle, with a texture that would be seeds by itself."""
+    random = np.random.default_rng(0)
+    known = {}
+    for record in tuning.read_records(records, read_manifest(records), "val"):
+        labels = record["labels"]
+        texture = random.uniform(0, 0.1, labels.shape)
+        cells = 0.55 + 0.35 * distance_map(labels) + texture
+        known[record["image"].tobytes()] = np.where(labels > 0, cells, 0)[..., None]
+    start = InstanceRules(method="watershed", seed_prominence=0.01, minimum_area=0)
+    tuned = tune(records, lambda image: known[image.tobytes()], rules=start)
+    chosen = tuned.rules
+    assert chosen == replace(
+        start,
+        threshold=chosen.threshold,
+        minimum_area=chosen.minimum_area,
+        seed_prominence=chosen.seed_prominence,
+    )
+    assert 0.05 <= chosen.seed_prominence <= 0.2
+    assert tuned.before < 0.1 < 0.6 < tuned.score
+
+
 def test_dice_is_looked_up_at_every_thousandth(records):
-    tuned = tune(records, bright, minimum_area=7, objective="dice")
-    overall = scored(records, "val", tuned.threshold, 7)
+    tuned = tune(records, bright, rules=InstanceRules(minimum_area=7), objective="dice")
+    overall = scored(records, "val", tuned.rules.threshold, 7)
     assert tuned.score == pytest.approx(overall["dice"], abs=1e-12)
     assert tuned.score == pytest.approx(overall["best_dice"], abs=1e-12)
-    assert tuned.minimum_area == 7
+    assert tuned.rules.minimum_area == 7
     assert tuned.before == pytest.approx(scored(records, "val", 0.5, 7)["dice"], abs=1e-12)
 
 
@@ -77,11 +110,15 @@ def test_without_validation_images_nothing_is_tuned(tmp_path):
 
 def test_what_was_tuned_is_read_back_as_overrides(tmp_path):
     assert tuned_overrides(tmp_path) == []
-    chosen = Tuned(0.425, 30, "dice", 0.912, 0.9, 5)
+    rules = InstanceRules(threshold=0.425, minimum_area=30, seed_prominence=0.05)
+    chosen = Tuned(rules, 0.912, 0.9, "dice", 5)
     path = write_tuned(tmp_path, chosen)
     assert "5 validation images by dice: 0.9120" in path.read_text()
     config = load(overrides=[*tuned_overrides(tmp_path), "evaluate.minimum_area=3"])
     assert (config.evaluate.threshold, config.evaluate.minimum_area) == (0.425, 3)
+    assert config.evaluate.seed_prominence == 0.2, "seeds are the watershed's"
+    write_tuned(tmp_path, replace(chosen, rules=replace(rules, method="watershed")))
+    assert load(overrides=tuned_overrides(tmp_path)).evaluate.seed_prominence == 0.05
     for damaged in ("evaluate", "- 1", "evaluate: [1]", "{"):
         path.write_text(damaged)
         with pytest.raises(InputError, match=r"tuned\.yaml is damaged: remove it, or tune again"):
@@ -89,7 +126,7 @@ def test_what_was_tuned_is_read_back_as_overrides(tmp_path):
 
 
 def test_values_older_than_the_model_are_warned_of(tmp_path, caplog):
-    path = write_tuned(tmp_path, Tuned(0.4, 10, "dice", 0.9, 0.9, 5))
+    path = write_tuned(tmp_path, Tuned(InstanceRules(threshold=0.4), 0.9, 0.9, "dice", 5))
     model = tmp_path / "model.keras"
     model.touch()
     os.utime(model, (path.stat().st_mtime - 10,) * 2)

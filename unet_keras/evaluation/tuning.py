@@ -1,4 +1,4 @@
-"""Choosing the threshold and the smallest area, on the validation split and on no other.
+"""Choosing how instances are found, on the validation split and on no other.
 
 RUN/tuned.yaml holds what was chosen, a part of the run's config: it takes precedence over the
 config, and values on the command line over it.
@@ -8,7 +8,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +20,19 @@ from unet_keras.evaluation.instances import segmentation_accuracy
 from unet_keras.evaluation.pixels import HISTOGRAM_BINS, ProbabilityHistogram
 from unet_keras.evaluation.report import write_text
 from unet_keras.evaluation.scoring import Predictor, read_records
-from unet_keras.inference.instances import InstanceRules, Method, foreground_of
+from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.records.manifest import read_manifest
 from unet_keras.targets.labels import separate_touching
 
 logger = logging.getLogger(__name__)
 
 SPLIT = "val"
+DEFAULT_RULES = InstanceRules()
 TUNED_FILE = "tuned.yaml"
 COARSE = tuple(step / 10 for step in range(1, 10))
 FINE = (-0.05, -0.025, 0.025, 0.05)
 AREAS = (0, 5, 10, 20, 30, 50, 80, 120)
+PROMINENCES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 
 Objective = Literal["segmentation_accuracy", "dice"]
 Progress = Callable[[int], Any]
@@ -41,19 +43,18 @@ class Tuned:
     """What was chosen.
 
     Attributes:
-        threshold: Probability from which a pixel is foreground.
-        minimum_area: Smaller instances, in pixels, are taken for dirt.
+        rules: Threshold, smallest area and, of a watershed, the prominence of its seeds; the others
+            as they came.
+        score: What is reached with them on the validation split.
+        before: What was reached there with the rules that came.
         objective: What was made as high as possible.
-        score: What it is on the validation split with these values.
-        before: What it is with the config's.
         images: Of the validation split.
     """
 
-    threshold: float
-    minimum_area: int
-    objective: str
+    rules: InstanceRules
     score: float
     before: float
+    objective: str
     images: int
 
 
@@ -61,28 +62,22 @@ def tune(
     records: Path,
     predictor: Predictor,
     *,
-    threshold: float = 0.5,
-    minimum_area: int = 10,
-    method: Method = "components",
-    seed_prominence: float = 0.2,
-    grow_pixels: int = 1,
+    rules: InstanceRules = DEFAULT_RULES,
     objective: Objective = "segmentation_accuracy",
     progress: Progress | None = None,
 ) -> Tuned:
-    """Choose threshold and smallest area on the validation split.
+    """Choose threshold, smallest area and prominence of seeds on the validation split.
 
-    Dice is looked up at every thousandth of the threshold; areas do not change it. Segmentation
-    accuracy is tried at tenths of the threshold, then around the best, then at `AREAS`. Among
-    equals the value nearest to where the choice starts is taken.
+    Dice is looked up at every thousandth of the threshold; nothing else changes it. Segmentation
+    accuracy is tried at tenths of the threshold, then around the best; of a watershed at
+    `PROMINENCES`; then at `AREAS`. Among equals the value nearest to where the choice starts is
+    taken.
 
     Args:
         records: Their folder.
         predictor: From an image (H, W, C) to probabilities (H, W, K).
-        threshold: Where the choice starts.
-        minimum_area: Likewise, in pixels.
-        method: How instances are found (`label_instances`).
-        seed_prominence: Likewise.
-        grow_pixels: Likewise; used where the records' touching instances are separated.
+        rules: Where the choice starts; they grow where the records' touching instances are
+            separated.
         objective: `segmentation_accuracy` (mean over images) or `dice` (of all pixels).
         progress: Called with 1 after each image of each step.
 
@@ -100,13 +95,14 @@ def tune(
         )
     report = progress or (lambda _: None)
     predicted = _predict(records, predictor, report)
-    rules = InstanceRules(method=method, seed_prominence=seed_prominence, grow_pixels=grow_pixels)
-    search = _tune_dice if objective == "dice" else partial(_tune_accuracy, rules=rules)
-    chosen, score, before = search(predicted, (threshold, minimum_area), report)
-    return Tuned(*chosen, objective, score, before, images)
+    search = _tune_dice if objective == "dice" else _tune_accuracy
+    return Tuned(*search(predicted, rules, report), objective=objective, images=images)
 
 
-Values = tuple[float, int]
+# The chosen rules, their score, and that of those it started from.
+Chosen = tuple[InstanceRules, float, float]
+# An image's probabilities, its true outlines, and whether touching instances are parted.
+Kept = tuple[Path, tuple[bytes, ...], bool]
 Predicted = Iterator[tuple[dict[str, Any], np.ndarray, bool]]
 
 
@@ -118,50 +114,47 @@ def _predict(records: Path, predictor: Predictor, progress: Progress) -> Predict
         progress(1)
 
 
-def _tune_dice(predicted: Predicted, start: Values, _: Progress) -> tuple[Values, float, float]:
+def _tune_dice(predicted: Predicted, start: InstanceRules, _: Progress) -> Chosen:
     histogram = ProbabilityHistogram()
     for record, probability, separate in predicted:
         labels = record["labels"]
         histogram.add((separate_touching(labels) if separate else labels) > 0, probability)
     step = min(round(HISTOGRAM_BINS * histogram.best_threshold()[0]), HISTOGRAM_BINS - 1)
     score, before = (
-        histogram.counts_at(at).dice for at in (step, round(HISTOGRAM_BINS * start[0]))
+        histogram.counts_at(at).dice for at in (step, round(HISTOGRAM_BINS * start.threshold))
     )
-    return (step / HISTOGRAM_BINS, start[1]), score, before
+    return replace(start, threshold=step / HISTOGRAM_BINS), score, before
 
 
-def _tune_accuracy(
-    predicted: Predicted, start: Values, progress: Progress, *, rules: InstanceRules
-) -> tuple[Values, float, float]:
+def _tune_accuracy(predicted: Predicted, start: InstanceRules, progress: Progress) -> Chosen:
     # on disk, because the probabilities of LIVECell's validation images take 800 MB
     with tempfile.TemporaryDirectory(prefix="unet_keras_tuning_") as folder:
-        kept: list[tuple[Path, tuple[bytes, ...], bool]] = []
+        kept: list[Kept] = []
         for record, probability, separate in predicted:
             file = Path(folder) / f"{len(kept)}.npy"
             np.save(file, probability)
             kept.append((file, record["outlines"], separate))
 
         @cache
-        def score(threshold: float, area: int) -> float:
-            at = replace(rules, threshold=threshold, minimum_area=area)
-            return _mean_accuracy(kept, at, progress)
+        def score(rules: InstanceRules) -> float:
+            return _mean_accuracy(kept, rules, progress)
 
-        def best(candidates: Iterable[Values]) -> Values:
-            return max(
-                candidates,
-                key=lambda v: (score(*v), -abs(v[0] - start[0]), -abs(v[1] - start[1])),
-            )
+        def best(rules: InstanceRules, key: str, values: Iterable[Any]) -> InstanceRules:
+            """The rules, or the same with another value of a key, whichever scores best."""
+            first = getattr(start, key)
+            candidates = [rules, *(replace(rules, **{key: value}) for value in values)]
+            return max(candidates, key=lambda r: (score(r), -abs(getattr(r, key) - first)))
 
-        coarse = best([start, *((level, start[1]) for level in COARSE)])
-        around = [round(coarse[0] + step, 3) for step in FINE]
-        fine = best([coarse, *((level, start[1]) for level in around if 0 < level < 1)])
-        chosen = best([fine, *((fine[0], area) for area in AREAS)])
-        return chosen, score(*chosen), score(*start)
+        chosen = best(start, "threshold", COARSE)
+        around = [round(chosen.threshold + step, 3) for step in FINE]
+        chosen = best(chosen, "threshold", [level for level in around if 0 < level < 1])
+        if chosen.method == "watershed":
+            chosen = best(chosen, "seed_prominence", PROMINENCES)
+        chosen = best(chosen, "minimum_area", AREAS)
+        return chosen, score(chosen), score(start)
 
 
-def _mean_accuracy(
-    kept: Sequence[tuple[Path, tuple[bytes, ...], bool]], rules: InstanceRules, progress: Progress
-) -> float:
+def _mean_accuracy(kept: Sequence[Kept], rules: InstanceRules, progress: Progress) -> float:
     """Mean segmentation accuracy over images, against the original outlines."""
     scores = []
     for file, outlines, separate in kept:
@@ -182,7 +175,10 @@ def write_tuned(folder: Path, tuned: Tuned) -> Path:
     Returns:
         The path of `tuned.yaml`.
     """
-    values = {"threshold": tuned.threshold, "minimum_area": tuned.minimum_area}
+    names = ["threshold", "minimum_area"]
+    if tuned.rules.method == "watershed":
+        names.append("seed_prominence")
+    values = {name: getattr(tuned.rules, name) for name in names}
     head = (
         f"# Chosen on the {tuned.images} validation images by {tuned.objective}: "
         f"{tuned.score:.4f}, with the config's values {tuned.before:.4f}.\n"

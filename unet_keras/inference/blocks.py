@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_keras.inference.cells import cell_columns, cell_rows, measure_cells
-from unet_keras.inference.instances import InstanceRules
+from unet_keras.inference.instances import InstanceRules, Part
 from unet_keras.inference.strips import PROBABILITY, read_raw
 from unet_keras.inference.tiff import TiffRegions
 
@@ -65,7 +65,7 @@ class Block:
     bottom: int
     left: int
     right: int
-    view: tuple[slice, slice]
+    view: Part
 
 
 @dataclass
@@ -128,7 +128,9 @@ def label_blocks(
             first = journal.steps < len(blocks)
             index = journal.steps if first else journal.left[journal.steps - len(blocks)]
             part = blocks[index]
-            found = rules.label(read_raw(folder / PROBABILITY, shape, np.float32, *part.view))
+            around, within = widened(part.view, rules.smoothing_reach, shape)
+            probability = read_raw(folder / PROBABILITY, shape, np.float32, *around)
+            found = rules.label(probability, within)
             seams = _at_seams(found, part, shape)
             if first:
                 own = keep_own(found, part)
@@ -173,6 +175,18 @@ def plan_blocks(shape: Size, block: int, margin: int) -> list[Block]:
         )
         blocks.append(Block(top, bottom, left, right, view))
     return blocks
+
+
+def widened(view: Part, pixels: int, shape: Size) -> tuple[Part, Part]:
+    """Return a view with so many pixels more around, inside the image, and where in it it lies."""
+    starts = [max(side.start - pixels, 0) for side in view]
+    stops = [min(side.stop + pixels, length) for side, length in zip(view, shape, strict=True)]
+    rows, columns = map(slice, starts, stops)
+    inner_rows, inner_columns = (
+        slice(side.start - start, side.stop - start)
+        for side, start in zip(view, starts, strict=True)
+    )
+    return (rows, columns), (inner_rows, inner_columns)
 
 
 def keep_own(labels: np.ndarray, block: Block) -> np.ndarray:

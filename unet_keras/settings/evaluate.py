@@ -1,6 +1,7 @@
 """How whole images are scored."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from unet_keras.settings.checks import demand
@@ -18,6 +19,8 @@ class Evaluate:
             watershed parts those with several maxima, which finds more where lines have gaps.
         seed_prominence: How far a maximum must rise above the saddle to a higher one to be an
             instance of its own (watershed), in units of probability.
+        seed_smoothing: Standard deviation in pixels of a Gaussian that smooths the probabilities
+            before maxima are looked for (watershed); 0 for none.
         grow_pixels: How many pixels instances are grown back where touching ones were separated;
             the records' separation takes one off each.
         tile: Side of the tiles in pixels that large images are predicted by; 0 for whole images.
@@ -32,6 +35,7 @@ class Evaluate:
     minimum_area: int = 10
     method: Literal["components", "watershed"] = "components"
     seed_prominence: float = 0.2
+    seed_smoothing: float = 0.0
     grow_pixels: int = 1
     tile: int = 0
     tta: bool = False
@@ -43,5 +47,7 @@ class Evaluate:
         demand(self.minimum_area >= 0, f"evaluate.minimum_area={self.minimum_area} is negative")
         prominence = f"evaluate.seed_prominence={self.seed_prominence}"
         demand(0 <= self.seed_prominence <= 1, f"{prominence} must be in [0, 1]")
+        smoothing = f"evaluate.seed_smoothing={self.seed_smoothing}"
+        demand(0 <= self.seed_smoothing < inf, f"{smoothing} must be at least 0")
         demand(self.grow_pixels >= 0, f"evaluate.grow_pixels={self.grow_pixels} is negative")
         demand(self.tile >= 0, f"evaluate.tile={self.tile} must be at least 0")
