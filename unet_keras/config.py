@@ -52,6 +52,16 @@ class Config:
             f"records.maps={list(self.records.maps)}: add border or set loss.border_weight=0",
         )
         demand(
+            self.loss.distance == 0 or "distance" in self.records.maps,
+            f"loss.distance={self.loss.distance} needs the distance map, but "
+            f"records.maps={list(self.records.maps)}: add distance or set loss.distance=0",
+        )
+        demand(
+            self.loss.distance == 0 or self.targets.kind != "boundary",
+            f"loss.distance={self.loss.distance} needs a network that finds cells, not "
+            "targets.kind=boundary: give targets.kind=cells or cells_and_borders",
+        )
+        demand(
             self.targets.kind != "cells_and_borders" or self.evaluate.method == "watershed",
             f"evaluate.method={self.evaluate.method} would join cells at their outlines, which "
             "targets.kind=cells_and_borders counts among them: set evaluate.method=watershed",

@@ -48,6 +48,18 @@ def test_several_classes_together_and_one_by_one() -> None:
     assert update(IoU(class_index=2), truth, prediction, 1, 4) == pytest.approx(hits / union)
 
 
+def test_joined_classes_are_foreground_where_their_probabilities_add_up() -> None:
+    truth = np.array([[[0, 1, 2, 2]]])
+    # 0.4 of background; 0.6 of two others of which neither is the likeliest; and so on.
+    probabilities = np.array([[[[0.4, 0.3, 0.3], [0.1, 0.2, 0.7], [0.8, 0.1, 0.1], [0, 0, 1]]]])
+    metric = Dice(joined=True)
+    metric.update_state(pack(truth, 1), np.log(probabilities + 1e-9).astype("float32"))
+    assert float(metric.result()) == pytest.approx(2 * 2 / (3 + 3))
+    apart = Dice()
+    apart.update_state(pack(truth, 1), np.log(probabilities + 1e-9).astype("float32"))
+    assert float(apart.result()) == pytest.approx(2 * 1 / (3 + 2))
+
+
 @pytest.mark.parametrize("metric", [Dice, IoU])
 def test_batches_add_up_and_reset_forgets(metric) -> None:
     truth, prediction, weight = random_maps(1)
@@ -112,7 +124,7 @@ def test_loss_part_is_the_mean_over_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", [Dice(), IoU(class_index=2, name="cells"), LossPart(SoftDice(0.5))]
+    "metric", [Dice(joined=True), IoU(class_index=2, name="cells"), LossPart(SoftDice(0.5))]
 )
 def test_configuration_survives_a_round_trip(metric) -> None:
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
@@ -123,3 +135,5 @@ def test_configuration_survives_a_round_trip(metric) -> None:
 def test_the_background_is_no_class_to_score() -> None:
     with pytest.raises(ValueError, match="class_index=0 must be at least 1"):
         Dice(class_index=0)
+    with pytest.raises(ValueError, match="None with joined=True"):
+        IoU(class_index=1, joined=True)

@@ -12,6 +12,9 @@ from typing import Literal
 import keras
 from keras import layers
 
+# The layer that gives the regression maps.
+MAPS = "maps"
+
 
 @dataclass(frozen=True)
 class UNetGeometry:
@@ -89,6 +92,15 @@ def geometry_of(model: keras.Model) -> UNetGeometry:
         multiple_pixels=multiple,
         receptive_pixels=max(margin - output.first, output.last - margin),
     )
+
+
+def map_channels(model: keras.Model) -> int:
+    """Return T: how many of a network's last channels are regression maps, no class logits.
+
+    Args:
+        model: What `build_unet` returned, or the same loaded.
+    """
+    return next((layer.filters for layer in model.layers if layer.name == MAPS), 0)
 
 
 def _behind(layer: keras.layers.Layer, sources: list[_Grid]) -> _Grid:

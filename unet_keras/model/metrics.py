@@ -4,8 +4,9 @@
     logits  (B, H, W, K+T)                              before sigmoid or softmax
 
 A pixel is predicted foreground where its logit is above 0, a probability of one half (one class),
-or where the greatest logit is a foreground class's (several). The size of w does not count, but
-pixels with w = 0 are left out. All pixels of all images go into one quotient, which therefore
+or where the greatest logit is a foreground class's (several), or where the foreground classes'
+probabilities add up to more than one half (several that are joined). The size of w does not count,
+but pixels with w = 0 are left out. All pixels of all images go into one quotient, which therefore
 does not depend on the batch size or the number of devices.
 """
 
@@ -27,19 +28,28 @@ class _Overlap(keras.metrics.Metric):
     Args:
         class_index: The class that counts, 1..K-1; without it, every foreground class, each
             pixel with its own.
+        joined: Whether all foreground classes count as one, such as the inside of cells and their
+            outlines.
         name: For logs.
         dtype: Of the result.
     """
 
     def __init__(
-        self, class_index: int | None = None, *, name: str, dtype: str = "float32"
+        self,
+        class_index: int | None = None,
+        *,
+        joined: bool = False,
+        name: str,
+        dtype: str = "float32",
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        if class_index is not None and class_index < 1:
+        if class_index is not None and (class_index < 1 or joined):
             raise ValueError(
-                f"class_index={class_index} must be at least 1, a foreground class, or None."
+                f"class_index={class_index} must be at least 1, a foreground class, or None, and "
+                f"None with joined=True (it is {joined})."
             )
         self.class_index = class_index
+        self.joined = joined
         self.both = self._counter("both")
         self.predicted = self._counter("predicted")
         self.true = self._counter("true")
@@ -52,11 +62,9 @@ class _Overlap(keras.metrics.Metric):
         if sample_weight is not None and len(sample_weight.shape) >= 3:
             y_true = with_weight(y_true, sample_weight)
         target = unpack_target(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
-        truth, prediction = target.index, target.class_logits
-        if target.classes == 1:
-            prediction = ops.cast(prediction[..., 0] > 0, "int32")
-        else:
-            prediction = ops.cast(ops.argmax(prediction, axis=-1), "int32")
+        truth, prediction = target.index, self._classify(target.class_logits)
+        if self.joined:
+            truth = ops.minimum(truth, 1)
         counts = target.weight != 0
         in_prediction = self._foreground(prediction) & counts
         in_truth = self._foreground(truth) & counts
@@ -64,12 +72,24 @@ class _Overlap(keras.metrics.Metric):
         self.predicted.assign_add(_number(in_prediction))
         self.true.assign_add(_number(in_truth))
 
+    def _classify(self, logits: tf.Tensor) -> tf.Tensor:
+        """Return the class of each pixel, int32 (B, H, W), from logits (B, H, W, K)."""
+        if logits.shape[-1] == 1:
+            return ops.cast(logits[..., 0] > 0, "int32")
+        if self.joined:  # their probabilities add up
+            return ops.cast(ops.softmax(logits)[..., 0] < 0.5, "int32")
+        return ops.cast(ops.argmax(logits, axis=-1), "int32")
+
     def _foreground(self, index: tf.Tensor) -> tf.Tensor:
         return index > 0 if self.class_index is None else index == self.class_index
 
     def get_config(self) -> dict[str, Any]:
         """Return what the constructor takes."""
-        return {**super().get_config(), "class_index": self.class_index}
+        return {
+            **super().get_config(),
+            "class_index": self.class_index,
+            "joined": self.joined,
+        }
 
 
 @keras.saving.register_keras_serializable(package="unet_keras")
@@ -77,9 +97,14 @@ class Dice(_Overlap):
     """Dice coefficient, 2 |P ∩ T| / (|P| + |T|); 1 where both are empty."""
 
     def __init__(
-        self, class_index: int | None = None, *, name: str = "dice", dtype: str = "float32"
+        self,
+        class_index: int | None = None,
+        *,
+        joined: bool = False,
+        name: str = "dice",
+        dtype: str = "float32",
     ) -> None:
-        super().__init__(class_index, name=name, dtype=dtype)
+        super().__init__(class_index, joined=joined, name=name, dtype=dtype)
 
     def result(self) -> tf.Tensor:
         """Return the coefficient of all pixels so far, in [0, 1]."""
@@ -91,9 +116,14 @@ class IoU(_Overlap):
     """Intersection over union, |P ∩ T| / |P ∪ T|; 1 where both are empty."""
 
     def __init__(
-        self, class_index: int | None = None, *, name: str = "iou", dtype: str = "float32"
+        self,
+        class_index: int | None = None,
+        *,
+        joined: bool = False,
+        name: str = "iou",
+        dtype: str = "float32",
     ) -> None:
-        super().__init__(class_index, name=name, dtype=dtype)
+        super().__init__(class_index, joined=joined, name=name, dtype=dtype)
 
     def result(self) -> tf.Tensor:
         """Return the quotient of all pixels so far, in [0, 1]."""

@@ -18,7 +18,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from unet_keras.model.geometry import UNetGeometry, geometry_of, valid_tile_sizes
+from unet_keras.model.geometry import (
+    MAPS,
+    UNetGeometry,
+    geometry_of,
+    map_channels,
+    valid_tile_sizes,
+)
 from unet_keras.model.layers import (
     CheckTile,
     CropToImage,
@@ -26,7 +32,7 @@ from unet_keras.model.layers import (
     MirrorToMultiple,
 )
 
-__all__ = ["UNetGeometry", "build_unet", "geometry_of", "valid_tile_sizes"]
+__all__ = ["UNetGeometry", "build_unet", "geometry_of", "map_channels", "valid_tile_sizes"]
 
 Padding = Literal["same", "valid"]
 Normalization = Literal["batch", "group", "none"]
@@ -122,7 +128,10 @@ def build_unet(
     for level in range(depth, 0, -1):
         x = block.up(x, skips.pop(), base_filters * 2 ** (level - 1), level, depth)
 
-    logits = block.logits(x, num_classes + regression_maps, stride)
+    logits = block.output(x, num_classes, stride, "logits")
+    if regression_maps:
+        maps = block.output(x, regression_maps, stride, MAPS)
+        logits = layers.Concatenate(dtype="float32", name="logits_and_maps")([logits, maps])
     if padding == "same":
         logits = CropToImage(dtype="float32", name="crop")((logits, normalized))
     return keras.Model(image, logits, name=name)
@@ -166,9 +175,9 @@ class _Block:
         x = self._normalize(x, filters, "stem_norm")
         return layers.ReLU(name="stem_relu")(x)
 
-    def logits(self, x: Any, channels: int, stride: int) -> Any:
+    def output(self, x: Any, channels: int, stride: int, name: str) -> Any:
         """1x1 convolution, or the up-convolution that undoes a stride; float32."""
-        shared = {"kernel_initializer": self.he("logits"), "dtype": "float32", "name": "logits"}
+        shared = {"kernel_initializer": self.he(name), "dtype": "float32", "name": name}
         if stride == 1:
             return layers.Conv2D(channels, 1, **shared)(x)
         up = layers.Conv2DTranspose(channels, 2 * stride, strides=stride, padding="same", **shared)

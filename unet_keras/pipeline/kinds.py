@@ -34,11 +34,6 @@ def num_outputs(
     return 1 if classes == 2 and output == "sigmoid" else classes
 
 
-def foreground_class(kind: Kind) -> int | None:
-    """Return the one class that is foreground, or None where all but the background are."""
-    return None
-
-
 def class_frequencies(manifest: Manifest, kind: Kind) -> tuple[float, ...]:
     """Return the share of the training pixels of each class; they add up to 1.
 

@@ -48,6 +48,8 @@ class Loss:
     Attributes:
         cross_entropy: Factor of the pixel-weighted cross-entropy.
         dice: Factor of the Dice loss.
+        distance: Factor of the distance map's loss; above 0 the network has the map as a further
+            output, and the watershed starts from it.
         border_weight: w0, the weight of a pixel squeezed between two instances (2015: 10).
         class_weights: w_c, the weight of background, class 1, ...; empty for 1 everywhere, or
             `balanced` for the number of pixels over classes times the class's pixels.
@@ -57,13 +59,14 @@ class Loss:
 
     cross_entropy: float = 1.0
     dice: float = 1.0
+    distance: float = 0.0
     border_weight: float = 5.0
     # OmegaConf knows no type for numbers or a word; a list, unlike a tuple, gives way to a word.
     class_weights: Any = field(default_factory=list)
     normalize: Literal["weights", "pixels", "none"] = "weights"
 
     def __post_init__(self) -> None:
-        for name in ("cross_entropy", "dice", "border_weight"):
+        for name in ("cross_entropy", "dice", "distance", "border_weight"):
             value = getattr(self, name)
             demand(0 <= value < math.inf, f"loss.{name}={value} must be at least 0 and finite")
         demand(

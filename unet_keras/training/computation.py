@@ -9,7 +9,13 @@ import tensorflow as tf
 from tensorflow.python.framework import config as tf_config
 
 from unet_keras.errors import InputError
-from unet_keras.model.losses import PixelLoss, SoftDice, WeightedCrossEntropy, WeightedSum
+from unet_keras.model.losses import (
+    MapRegression,
+    PixelLoss,
+    SoftDice,
+    WeightedCrossEntropy,
+    WeightedSum,
+)
 from unet_keras.model.metrics import Dice, IoU, LossPart
 from unet_keras.training.phases import Stretch
 
@@ -134,9 +140,10 @@ def compile_model(
     weighted: list[tuple[PixelLoss, float]] = [
         (WeightedCrossEntropy(stretch.normalize), stretch.cross_entropy),
         (SoftDice(), stretch.dice),
+        (MapRegression(stretch.normalize), stretch.distance),
     ]
     parts = [(loss, factor) for loss, factor in weighted if factor > 0]
-    overlaps = [metric(stretch.class_index) for metric in (Dice, IoU)]
+    overlaps = [metric(joined=stretch.joined) for metric in (Dice, IoU)]
     model.compile(
         optimizer=optimizer,
         loss=WeightedSum([loss for loss, _ in parts], [factor for _, factor in parts]),

@@ -74,11 +74,10 @@ class Panels(keras.callbacks.Callback):
         if self.batch is not None:
             images, y = self.batch
             probability = self._predict(images)
-            index = self.stretches[0].class_index
             self.board.picture(
-                "validation", "panel", validation_panel(images, y, probability, index), done
+                "validation", "panel", validation_panel(images, y, probability), done
             )
-            self.board.summary("validation", precision_recall(y, probability, index), done)
+            self.board.summary("validation", precision_recall(y, probability), done)
         self.board.flush()
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
@@ -86,33 +85,27 @@ class Panels(keras.callbacks.Callback):
         with averaged_weights(self.model):
             logits = [self.model(image[np.newaxis], training=False) for image in images]
         found = np.concatenate([keras.ops.convert_to_numpy(part) for part in logits])
-        index = self.stretches[0].class_index  # the same in all phases
-        return foreground_probability(found[..., : self.classes], index)
+        return foreground_probability(found[..., : self.classes])
 
 
-def foreground_probability(logits: np.ndarray, class_index: int | None = None) -> np.ndarray:
+def foreground_probability(logits: np.ndarray) -> np.ndarray:
     """Return the probability of foreground, float32 (B, H, W).
 
     Args:
         logits: Of the classes, float32 (B, H, W, K).
-        class_index: The one class that is foreground; None for all but the background.
     """
     if logits.shape[-1] == 1:
         return keras.ops.convert_to_numpy(keras.ops.sigmoid(logits))[..., 0]
-    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    return 1.0 - probabilities[..., 0] if class_index is None else probabilities[..., class_index]
+    return 1.0 - keras.ops.convert_to_numpy(keras.ops.softmax(logits))[..., 0]
 
 
-def validation_panel(
-    images: np.ndarray, y: np.ndarray, probability: np.ndarray, class_index: int | None = None
-) -> np.ndarray:
+def validation_panel(images: np.ndarray, y: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """A row an image: image, truth, weights, probability, and right and wrong pixels.
 
     Args:
         images: (B, H, W, C).
         y: Packed, (B, H', W', 2+T).
         probability: Of the foreground, float32 (B, H', W').
-        class_index: The one class that is foreground; None for all but the background.
 
     Returns:
         uint8 (height, width, 3).
@@ -121,7 +114,7 @@ def validation_panel(
     rows = []
     for image, packed, predicted in zip(images, y, probability, strict=True):
         seen = _center(image, packed.shape[:2])
-        truth = _foreground(packed[..., 0], class_index)
+        truth = packed[..., 0] > 0
         errors = drawing.error_map(seen, truth, predicted > 0.5)
         rows.append([*_sample(seen, packed, greatest), drawing.probability_map(predicted), errors])
     titles = ["image", "truth", f"weights to {greatest:.1f}", "probability", "errors"]
@@ -148,15 +141,12 @@ def training_panel(images: np.ndarray, y: np.ndarray) -> np.ndarray:
     return drawing.shrink(drawing.panel(rows, titles), LONGEST_PIXELS)
 
 
-def precision_recall(
-    y: np.ndarray, probability: np.ndarray, class_index: int | None = None
-) -> bytes:
+def precision_recall(y: np.ndarray, probability: np.ndarray) -> bytes:
     """Return precision and recall at each threshold, over all pixels with a weight.
 
     Args:
         y: Packed, (B, H, W, 2+T).
         probability: Of the foreground, float32 (B, H, W).
-        class_index: The one class that is foreground; None for all but the background.
 
     Returns:
         A serialized `Summary` of TensorBoard's tab PR CURVES.
@@ -164,15 +154,11 @@ def precision_recall(
     counted = y[..., -1] != 0
     made = curve_summary(
         "precision_recall",
-        labels=_foreground(y[..., 0], class_index)[counted],
+        labels=(y[..., 0] > 0)[counted],
         predictions=np.clip(probability, 0, 1)[counted],
         num_thresholds=THRESHOLDS,
     )
     return made.SerializeToString()
-
-
-def _foreground(index: np.ndarray, class_index: int | None) -> np.ndarray:
-    return index > 0 if class_index is None else index == class_index
 
 
 def _sample(image: np.ndarray, packed: np.ndarray, greatest: float) -> list[np.ndarray]:

@@ -29,10 +29,11 @@ class Stretch:
         optimizer: `keep` or `reset` what the optimizer gathered before.
         cross_entropy: Factor of the pixel-weighted cross-entropy.
         dice: Factor of the Dice loss.
+        distance: Factor of the distance map's loss.
         border_weight: w0, the weight of a pixel squeezed between two instances.
         patience: Epochs without a better score after which it ends early; 0 for never.
         normalize: What an image's weighted cross-entropies are divided by.
-        class_index: The one class that is foreground; None for all but the background.
+        joined: Whether metrics take all foreground classes for one.
     """
 
     name: str
@@ -46,10 +47,11 @@ class Stretch:
     optimizer: Literal["keep", "reset"] = "keep"
     cross_entropy: float = 1.0
     dice: float = 1.0
+    distance: float = 0.0
     border_weight: float = 0.0
     patience: int = 0
     normalize: Literal["weights", "pixels", "none"] = "weights"
-    class_index: int | None = None
+    joined: bool = False
 
     @property
     def epochs(self) -> int:
@@ -57,9 +59,9 @@ class Stretch:
         return -(-self.steps // self.steps_per_epoch)
 
     @property
-    def factors(self) -> tuple[float, float]:
-        """Of cross-entropy and Dice loss."""
-        return self.cross_entropy, self.dice
+    def factors(self) -> tuple[float, ...]:
+        """Of cross-entropy, Dice loss and the distance map's."""
+        return self.cross_entropy, self.dice, self.distance
 
     def rate(self, step: int) -> float:
         """Return the learning rate of one of its steps, counted from 0."""

@@ -9,7 +9,6 @@ from unet_keras import config as configuration
 from unet_keras.config import Config
 from unet_keras.errors import InputError
 from unet_keras.model.geometry import check_tile
-from unet_keras.pipeline.kinds import foreground_class
 from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
 from unet_keras.training.phases import Stretch, steps_to_cover
 from unet_keras.training.run_folder import changed_versions, make_run_folder
@@ -69,7 +68,9 @@ def plan(config: Config, steps_per_epoch: int) -> list[Stretch]:
                 optimizer=phase.optimizer,
                 patience=phase.patience,
                 normalize=config.loss.normalize,
-                class_index=foreground_class(config.targets.kind),
+                distance=config.loss.distance,
+                # Outlines as a class of their own belong to the cells.
+                joined=config.targets.kind == "cells_and_borders",
                 **given,
             )
         )
@@ -106,6 +107,11 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
                 f"{config.records.path} has no border map, but {stretch.name} has border_weight="
                 f"{stretch.border_weight}: make the records with records.maps=[border]"
             )
+    if config.loss.distance > 0 and "distance" not in manifest.maps:
+        raise InputError(
+            f"{config.records.path} has no distance map, but loss.distance={config.loss.distance}:"
+            " make the records with records.maps=[border,distance]"
+        )
 
 
 def check_crop(config: Config) -> None:
