@@ -230,15 +230,13 @@ def _segment_large(
 
     predictor = predictors[0]
     several = len(predictors) > 1 or arguments.tta or arguments.blend or model.scale != 1
-    if (
-        predictor.network is None
-        or several
-        or predictor.metadata.get("learned", "cells") != "cells"
-    ):
+    learned = predictor.metadata.get("learned", "cells")
+    if predictor.network is None or several or learned == "boundary":
         raise InputError(
             f"{picture.path} has more than {large.LARGEST_PIXELS:,} pixels and is predicted in "
-            "parts, which needs one run folder or .keras file that has learned cells, without "
-            "--ensemble, --tta, --blend and another scale: leave these out, or cut the image"
+            "parts, which needs one run folder or .keras file that has not learned boundaries "
+            "alone, without --ensemble, --tta, --blend and another scale: leave these out, or cut "
+            "the image"
         )
     file = predictor.path / "model.keras" if predictor.path.is_dir() else predictor.path
     with (
@@ -259,6 +257,7 @@ def _segment_large(
             group=group,
             model=predictor.network,
             rules=model.rules,
+            kind=learned,
             identity={"model": hashlib.file_digest(content, "sha256").hexdigest()},
             tile=arguments.tile or large.TILE,
             halo=arguments.halo,

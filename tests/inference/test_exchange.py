@@ -42,7 +42,8 @@ def runtime(format, folder):
 )
 def test_another_runtime_gives_what_keras_gives(same, make_model, rng, tmp_path, format):
     colors = make_model(input_channels=3, num_classes=3, normalization="group")
-    for number, model in enumerate((same, colors)):
+    distance = make_model(num_classes=3, regression_maps=1)
+    for number, model in enumerate((same, colors, distance)):
         folder = tmp_path / str(number)
         assert exchange.export_exchange(model, folder, format, metadata=METADATA) <= 1e-4
         run = runtime(format, folder)
@@ -55,7 +56,7 @@ def test_another_runtime_gives_what_keras_gives(same, make_model, rng, tmp_path,
     again = tmp_path / "0"
     exchange.export_exchange(same, again, format, metadata={**METADATA, "second": True})
     assert json.loads((again / "metadata.json").read_text())["second"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
 
 
 @quiet

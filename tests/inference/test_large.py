@@ -13,6 +13,7 @@ from unet_keras.errors import InputError
 from unet_keras.inference import blocks, large, strips
 from unet_keras.inference.cells import measure_cells
 from unet_keras.inference.instances import InstanceRules
+from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.tiling import predict_tiled
 
@@ -35,7 +36,7 @@ def opened(picture, same, tmp_path):
     with TiffRegions(path) as image:
         yield large.LargeImage(
             image=image, name="slide", title="slide.tif", group="A", model=same, rules=RULES,
-            identity={"model": "x"}, tile=48, pixel_size=0.5,
+            kind="cells", identity={"model": "x"}, tile=48, pixel_size=0.5,
         )  # fmt: skip
 
 
@@ -52,9 +53,14 @@ def pairs(first, second):
     return both.shape[1] - int((both == 0).all(axis=0).any())
 
 
-@pytest.mark.parametrize("method", ["components", "watershed"])
-def test_parts_give_what_the_whole_image_gives(opened, picture, bright, tmp_path, method):
-    what = replace(opened, rules=replace(RULES, method=method), model=bright)
+@pytest.mark.parametrize(
+    ("method", "smoothing"), [("components", 0), ("watershed", 0), ("watershed", 2.5)]
+)
+def test_parts_give_what_the_whole_image_gives(
+    opened, picture, bright, tmp_path, method, smoothing
+):
+    rules = replace(RULES, method=method, seed_smoothing=smoothing)
+    what = replace(opened, rules=rules, model=bright)
     found, folder = large.segment_large(what, tmp_path, ["probability", "mask", "labels"], **PARTS)
     written = read_all(tmp_path)
     probability = predict_tiled(bright, picture)[..., 0]
@@ -82,6 +88,19 @@ def test_strips_of_a_network_with_context_equal_the_whole_image(opened, picture,
     strips.predict_strips(same, opened.image, tmp_path / "parts", tile=24)
     raw = np.fromfile(tmp_path / "parts" / strips.PROBABILITY, np.float32).reshape(picture.shape)
     np.testing.assert_allclose(raw, predict_tiled(same, picture)[..., 0], atol=1e-5)
+
+
+def test_strips_read_outlines_and_distances_as_whole_images_do(
+    opened, picture, make_model, tmp_path
+):
+    model = make_model(num_classes=3, regression_maps=1)
+    strips.claim(tmp_path / "parts", {})
+    kind = "cells_and_borders"
+    strips.predict_strips(model, opened.image, tmp_path / "parts", tile=24, kind=kind)
+    raw = np.fromfile(tmp_path / "parts" / strips.PROBABILITY, np.float32).reshape(picture.shape)
+    cells = as_cells(predict_tiled(model, picture), kind, 1)[..., 0]
+    # Where the probability of a cell is one half but for rounding, the height comes or goes.
+    assert (np.abs(raw - cells) > 1e-4).mean() < 1e-3
 
 
 class KilledError(Exception):

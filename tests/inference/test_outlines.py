@@ -6,6 +6,7 @@ from unet_keras.evaluation.instances import segmentation_accuracy
 from unet_keras.inference.instances import label_instances
 from unet_keras.inference.outlines import as_cells
 from unet_keras.sources.synthetic import synthetic_references
+from unet_keras.targets.distance import distance_map
 from unet_keras.targets.labels import paint_labels, separate_touching
 
 
@@ -42,6 +43,21 @@ def test_what_a_perfect_network_says_becomes_the_cells_it_was_made_of(
     instances = label_instances(cells, minimum_area=smallest, method="watershed")
     accuracy = segmentation_accuracy(labels, instances)
     assert accuracy["segmentation_accuracy"] > lowest
+
+
+@pytest.mark.parametrize("kind", ["cells", "cells_and_borders"])
+def test_a_perfect_distance_map_parts_cells_that_touch(labels: np.ndarray, kind: str) -> None:
+    if kind == "cells":  # not parted by any line: the distance alone has to do it
+        classes = (labels > 0).astype(np.float32)[..., None]
+    else:
+        classes = perfect(labels, kind)
+    said = np.concatenate([classes, distance_map(labels)[..., None]], axis=-1)
+    cells = as_cells(said, kind, 1)  # type: ignore[arg-type]
+    assert (cells.shape, cells.dtype) == ((*labels.shape, 1), np.float32)
+    np.testing.assert_array_equal(cells[..., 0] >= 0.5, labels > 0)
+    rules = {"grow": False, "seed_smoothing": 1.0, "seed_prominence": 0.1}
+    instances = label_instances(cells, method="watershed", **rules)
+    assert segmentation_accuracy(labels, instances)["segmentation_accuracy"] > 0.9
 
 
 def test_uncertain_outlines_keep_their_probability() -> None:

@@ -142,13 +142,11 @@ def test_encoded_refuses_what_is_no_image(loaded, files):
 def test_sixteen_bits_and_colors_and_maps(make_model, rng, tmp_path):
     model = make_model(input_channels=3, num_classes=3, regression_maps=1, mean=3e4, scale=1e4)
     metadata = {"image_dtype": "float16", "note": "16 bits"}
-    export_saved_model(
-        model, tmp_path / "m", metadata=metadata, image_dtype="uint16", regression_maps=1
-    )
+    export_saved_model(model, tmp_path / "m", metadata=metadata, image_dtype="uint16")
     served = load_saved_model(tmp_path / "m")
     assert served.metadata == {"image_dtype": "uint16", "channels": 3, "note": "16 bits"}
     image = noise(rng, 33, 20, 3, dtype=np.uint16)
-    expected = predict_tiled(model, image, regression_maps=1)
+    expected = predict_tiled(model, image)
     np.testing.assert_allclose(served(image), expected, atol=1e-4)
     encoded = tf.saved_model.load(str(tmp_path / "m")).signatures["encoded"]
     outputs = encoded(encoded=tf.constant([tf.io.encode_png(image).numpy()]))

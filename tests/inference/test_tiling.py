@@ -122,7 +122,7 @@ def test_colors_classes_and_maps(make_model, rng):
     model = make_model(input_channels=3, num_classes=3, regression_maps=2)
     image = noise(rng, 30, 41, 3)
     logits = whole_image(model, image)
-    predicted = predict_tiled(model, image, regression_maps=2)
+    predicted = predict_tiled(model, image)
     np.testing.assert_allclose(predicted[..., :3], softmax(logits[..., :3]), atol=1e-5)
     np.testing.assert_allclose(predicted[..., 3:], logits[..., 3:], atol=1e-4)
 

@@ -82,13 +82,14 @@ def manifest_with(path: Path, split: str) -> Manifest:
     return manifest
 
 
-def rules_of(settings: Evaluate, *, separate: bool) -> InstanceRules:
+def rules_of(settings: Evaluate, *, separate: bool = True) -> InstanceRules:
     """Return how probabilities become instances; they grow back where touching ones were parted."""
     return InstanceRules(
         threshold=settings.threshold,
         minimum_area=settings.minimum_area,
         method=settings.method,
         seed_prominence=settings.seed_prominence,
+        seed_smoothing=settings.seed_smoothing,
         grow_pixels=settings.grow_pixels if separate else 0,
     )
 
@@ -96,10 +97,11 @@ def rules_of(settings: Evaluate, *, separate: bool) -> InstanceRules:
 def predictor_of(model: keras.Model, config: Config) -> Predictor:
     """Return the function that predicts an image (H, W, C) as the config's `evaluate` says."""
     settings, kind = config.evaluate, config.targets.kind
+    maps = 1 if config.loss.distance > 0 else 0
     tile = settings.tile or None
 
     def predict(image: np.ndarray) -> np.ndarray:
-        return as_cells(predict_tiled(model, image, tile=tile), kind)
+        return as_cells(predict_tiled(model, image, tile=tile), kind, maps)
 
     others = [open_predictor(Path(run), tile=tile) for run in settings.ensemble]
     averaged = over_models([predict, *others])

@@ -22,7 +22,7 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.inference.serving import METADATA_FILE
-from unet_keras.model.geometry import geometry_of, valid_tile_sizes
+from unet_keras.model.geometry import geometry_of, map_channels, valid_tile_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,13 @@ def export_exchange(
 def _with_probabilities(model: keras.Model) -> keras.Model:
     """Return the network with its last step, called once, as Keras wants it for ONNX."""
     images = keras.Input(model.input_shape[1:], name="images")
-    activation = "sigmoid" if model.output_shape[-1] == 1 else "softmax"
+    logits, classes = model(images, training=False), model.output_shape[-1] - map_channels(model)
+    activation = "sigmoid" if classes == 1 else "softmax"
     outputs = keras.layers.Activation(activation, dtype="float32", name="probabilities")(
-        model(images, training=False)
+        logits[..., :classes]
     )
+    if classes < model.output_shape[-1]:  # regression maps stay as they are
+        outputs = keras.layers.Concatenate(name="all")([outputs, logits[..., classes:]])
     network = keras.Model(images, outputs, name="unet")
     network(np.zeros((1, *_sizes(model)[0], model.input_shape[-1]), np.float32))
     return network

@@ -29,6 +29,7 @@ from unet_keras.inference.pictures import fit_channels
 from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read_raw
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.writing import whole_file
+from unet_keras.pipeline.kinds import Kind
 from unet_keras.records.statistics import GreyValues
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class LargeImage:
         group: Its cell type.
         model: A network of `build_unet`.
         rules: How probabilities become instances.
+        kind: What the network learned; not `boundary`.
         identity: What tells this model and its rules from others; JSON values.
         tile: Side of the tiles in pixels.
         halo: What a same-padded network sees around a tile; None for all that it can see.
@@ -65,6 +67,7 @@ class LargeImage:
     group: str
     model: keras.Model
     rules: InstanceRules
+    kind: Kind
     identity: dict[str, Any]
     tile: int = TILE
     halo: int | None = None
@@ -109,12 +112,20 @@ def segment_large(
     folder = output / f".{large.name}.unfinished"
     stat = image.path.stat()
     file = [str(image.path.resolve()), stat.st_size, stat.st_mtime_ns]
-    settings = [vars(large.rules), large.tile, large.halo, block, margin, large.pixel_size]
+    settings = [
+        vars(large.rules),
+        large.kind,
+        large.tile,
+        large.halo,
+        block,
+        margin,
+        large.pixel_size,
+    ]
     if claim(folder, {**large.identity, "file": file, "settings": settings}):
         logger.info("%s: going on where it was stopped", large.title)
     channels = large.model.input_shape[-1]
     predict_strips(
-        large.model, image, folder, tile=large.tile, halo=large.halo,
+        large.model, image, folder, tile=large.tile, halo=large.halo, kind=large.kind,
         adapt=lambda window: fit_channels(window, channels),
         progress=lambda done, total: progress("predicting", done, total),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.serving import load_saved_model
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.model import layers, losses, metrics  # noqa: F401 - saved models name their classes
+from unet_keras.model.geometry import map_channels
 from unet_keras.pipeline.kinds import class_names
 from unet_keras.records.manifest import MANIFEST_NAME, read_manifest
 
@@ -85,6 +86,7 @@ class Predictor:
         image_dtype: Of the images it was trained on; None where a `.keras` file does not say.
         metadata: What a SavedModel's `metadata.json` says; of a run folder the same, as far as it
             is known without exporting; empty for a `.keras` file.
+        maps: T, how many regression maps follow the classes in what the network says.
         network: What predicts; None of a SavedModel.
     """
 
@@ -93,6 +95,7 @@ class Predictor:
     image_dtype: np.dtype | None
     metadata: dict[str, Any] = field(repr=False)
     _predict: Callable[[np.ndarray, int | None], np.ndarray] = field(repr=False)
+    maps: int = 0
     _tile: int | None = field(repr=False, default=None)
     network: keras.Model | None = field(repr=False, default=None)
 
@@ -109,9 +112,8 @@ class Predictor:
         Raises:
             InputError: Another shape, number of channels or range of values.
         """
-        return as_cells(
-            self._predict(image, tile or self._tile), self.metadata.get("learned", "cells")
-        )
+        predicted = self._predict(image, tile or self._tile)
+        return as_cells(predicted, self.metadata.get("learned", "cells"), self.maps)
 
 
 def open_predictor(
@@ -150,7 +152,13 @@ def open_predictor(
             return served(image, tile=tile)
 
         return Predictor(
-            path, served.channels, served.image_dtype, served.metadata, predict_served, tile
+            path,
+            served.channels,
+            served.image_dtype,
+            served.metadata,
+            predict_served,
+            served.maps,
+            tile,
         )
     metadata: dict[str, Any] = {}
     if path.is_dir():
@@ -167,7 +175,8 @@ def open_predictor(
     def predict(image: np.ndarray, tile: int | None) -> np.ndarray:
         return predict_tiled(model, image, tile=tile, halo=halo, blend=blend)
 
-    return Predictor(path, model.input_shape[-1], image_dtype, metadata, predict, tile, model)
+    channels, maps = model.input_shape[-1], map_channels(model)
+    return Predictor(path, channels, image_dtype, metadata, predict, maps, tile, model)
 
 
 def describe_run(run: Run) -> dict[str, Any]:
@@ -202,6 +211,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "minimum_area": settings.minimum_area,
         "method": settings.method,
         "seed_prominence": settings.seed_prominence,
+        "seed_smoothing": settings.seed_smoothing,
         "grow_pixels": settings.grow_pixels,
         "separate": manifest.separate,
         "pixel_size": manifest.pixel_size or source.pixel_size or None,

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike
 from unet_keras.errors import InputError
 from unet_keras.inference.tiling import as_image, to_probabilities
 from unet_keras.inference.windows import plan_windows_op, read_stretch_op, surround_op
-from unet_keras.model.geometry import UNetGeometry, geometry_of
+from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,6 @@ def export_saved_model(
     *,
     metadata: dict[str, Any],
     image_dtype: str = "uint8",
-    regression_maps: int = 0,
 ) -> None:
     """Write a network as a SavedModel; the signatures are described at the top of this file.
 
@@ -64,7 +63,6 @@ def export_saved_model(
             channels of the images are added.
         image_dtype: Of the images it will take: `uint8`, `uint16` or `float32`, as in training.
             Only the first two have a signature for PNG and JPEG.
-        regression_maps: T, how many of the model's last channels are no classes.
 
     Raises:
         InputError: Another image type, or a folder that is there and is no SavedModel.
@@ -77,7 +75,7 @@ def export_saved_model(
             f"{directory} is there and is no SavedModel, so it is not replaced: "
             "give another place, or remove it"
         )
-    module = _served_module(model, tf.as_dtype(image_dtype), regression_maps)
+    module = _served_module(model, tf.as_dtype(image_dtype))
     signatures = {"serving_default": module.predict, "tiled": module.predict_tiled}
     if hasattr(module, "predict_encoded"):
         signatures["encoded"] = module.predict_encoded
@@ -101,12 +99,14 @@ class ServedModel:
         channels: C, of the images it takes.
         image_dtype: Of the images it takes: uint8, uint16 or float32.
         metadata: What its `metadata.json` says.
+        maps: T, how many regression maps follow the probabilities.
     """
 
     directory: Path
     channels: int
     image_dtype: np.dtype
     metadata: dict[str, Any] = field(repr=False)
+    maps: int
     # The variables live as long as the loaded object does.
     _loaded: Any = field(repr=False)
 
@@ -163,7 +163,9 @@ def load_saved_model(directory: str | Path) -> ServedModel:
         )
     try:
         loaded = tf.saved_model.load(str(directory))
-        spec = loaded.signatures["serving_default"].structured_input_signature[1]["images"]
+        signature = loaded.signatures["serving_default"]
+        spec = signature.structured_input_signature[1]["images"]
+        maps = signature.structured_outputs.get("maps")
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{directory} cannot be used as a SavedModel of ours: {reason}") from None
@@ -173,13 +175,15 @@ def load_saved_model(directory: str | Path) -> ServedModel:
         channels=spec.shape[-1],
         image_dtype=np.dtype(spec.dtype.as_numpy_dtype),
         metadata=json.loads(file.read_text(encoding="utf-8")) if file.exists() else {},
+        maps=0 if maps is None else maps.shape[-1],
         _loaded=loaded,
     )
 
 
-def _served_module(model: keras.Model, dtype: tf.DType, regression_maps: int) -> tf.Module:
+def _served_module(model: keras.Model, dtype: tf.DType) -> tf.Module:
     """Return a module that holds the weights and the functions, and nothing of Keras."""
     channels = model.input_shape[-1]
+    regression_maps = map_channels(model)
     classes = model.output_shape[-1] - regression_maps
     geometry = geometry_of(model)
     images_spec = tf.TensorSpec((None, None, None, channels), dtype, "images")

@@ -18,10 +18,12 @@ import keras
 import numpy as np
 
 from unet_keras.inference.instances import foreground_of
+from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.tiff import TiffRegions
 from unet_keras.inference.tiling import compiled_prediction, warn_of_group_normalization
 from unet_keras.inference.windows import plan_windows, read_window
-from unet_keras.model.geometry import geometry_of
+from unet_keras.model.geometry import geometry_of, map_channels
+from unet_keras.pipeline.kinds import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def predict_strips(
     *,
     tile: int,
     halo: int | None = None,
+    kind: Kind = "cells",
     adapt: Callable[[np.ndarray], np.ndarray] = lambda window: window,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
@@ -67,6 +70,7 @@ def predict_strips(
         folder: From `claim`; strips that are complete are not predicted again.
         tile: Side of the tiles in pixels.
         halo: As for `predict_tiled`.
+        kind: What the network learned; not `boundary`, whose cells are found in whole images only.
         adapt: Brings a window (h, w, C) to the network's channels.
         progress: Called with the rows that are done and all rows, after each strip.
     """
@@ -75,7 +79,7 @@ def predict_strips(
     rows, columns = (plan_windows(side, tile, geometry, halo=halo) for side in (height, width))
     if len(rows) * len(columns) > 1:
         warn_of_group_normalization(model)
-    predict = compiled_prediction(model, image.dtype)
+    predict, maps = compiled_prediction(model, image.dtype), map_channels(model)
     pixels = cast(np.ndarray, image)  # read region by region, it is like one
     margin, row_bytes = geometry.margin_pixels, width * np.dtype(np.float32).itemsize
     path = folder / PROBABILITY
@@ -95,7 +99,7 @@ def predict_strips(
                 x = column.start + margin
                 window = predict(adapt(read_window(pixels, row, column))[np.newaxis])[0]
                 core = window[top - y : bottom - y, left - x : right - x]
-                strip[:, left:right] = foreground_of(core)
+                strip[:, left:right] = foreground_of(as_cells(core, kind, maps))
             file.write(strip.tobytes())
             file.flush()
             progress(bottom, height)

@@ -33,7 +33,7 @@ from unet_keras.inference.windows import (
     plan_windows,
     read_window,
 )
-from unet_keras.model.geometry import UNetGeometry, geometry_of
+from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
 
 # What the activations of a whole image may take before it is predicted in tiles, and those of a
 # window then.
@@ -57,7 +57,6 @@ def predict_tiled(
     batch_size: int = 1,
     halo: int | None = None,
     blend: int = 0,
-    regression_maps: int = 0,
     output: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predict an image of any size, the same in tiles as in one piece (to 1e-5).
@@ -79,7 +78,6 @@ def predict_tiled(
             4 and stride 2, trained on LIVECell, in tiles of 128 with a halo of 32: the mean error
             of a probability fell from 3.0e-4 to 2.6e-4 with 16 pixels and with 32, the largest
             stayed at 0.003.
-        regression_maps: How many of the model's last channels are no classes.
         output: Float32 (H, W, K) to write to, such as a memory map; else it is made.
 
     Returns:
@@ -115,7 +113,7 @@ def predict_tiled(
             f"output is {output.dtype} {output.shape}, expected float32 "
             f"{(*size, model.output_shape[-1])} for this image and network"
         )
-    predict = compiled_prediction(model, image.dtype, regression_maps)
+    predict = compiled_prediction(model, image.dtype)
     shares: list[dict[Window, Share]] = []
     if blend:
         output[:] = 0
@@ -159,27 +157,26 @@ def as_image(image: ArrayLike, channels: int) -> np.ndarray:
 
 
 # Held weakly: a network that nobody uses takes its compiled functions with it.
-_compiled: WeakKeyDictionary[keras.Model, dict[tuple[str, int], Predict]] = WeakKeyDictionary()
+_compiled: WeakKeyDictionary[keras.Model, dict[str, Predict]] = WeakKeyDictionary()
 
 
-def compiled_prediction(model: keras.Model, dtype: np.dtype, regression_maps: int = 0) -> Predict:
+def compiled_prediction(model: keras.Model, dtype: np.dtype) -> Predict:
     """Return the model's function from a batch of images to probabilities, compiled once.
 
     It is traced once for each of uint8, uint16 and float32 (which stands for the rest), not for
     each size. It follows later changes of the model's weights.
 
     Args:
-        model: (B, H, W, C) -> logits (B, H', W', K).
+        model: (B, H, W, C) -> logits (B, H', W', K + T).
         dtype: Of the images.
-        regression_maps: How many of the last channels are no classes.
 
     Returns:
-        Function from `dtype` (B, H, W, C) to float32 (B, H', W', K).
+        Function from `dtype` (B, H, W, C) to float32 (B, H', W', K + T).
     """
     kind = dtype.name if dtype.name in ("uint8", "uint16") else "float32"
     functions = _compiled.setdefault(model, {})
-    if (kind, regression_maps) not in functions:
-        weak_model = ref(model)
+    if kind not in functions:
+        weak_model, maps = ref(model), map_channels(model)
 
         @tf.function(
             input_signature=[tf.TensorSpec((None, None, None, model.input_shape[-1]), kind)]
@@ -189,16 +186,16 @@ def compiled_prediction(model: keras.Model, dtype: np.dtype, regression_maps: in
             if network is None:
                 raise ReferenceError("the model is gone: keep it as long as its function")
             logits = network(tf.cast(images, tf.float32), training=False)
-            return to_probabilities(logits, regression_maps)
+            return to_probabilities(logits, maps)
 
-        functions[kind, regression_maps] = lambda batch: run(batch.astype(kind, copy=False)).numpy()
-    return functions[kind, regression_maps]
+        functions[kind] = lambda batch: run(batch.astype(kind, copy=False)).numpy()
+    return functions[kind]
 
 
-def to_probabilities(logits: tf.Tensor, regression_maps: int = 0) -> tf.Tensor:
-    """Turn logits (..., classes + T) into probabilities, float32, and leave T maps as they are."""
+def to_probabilities(logits: tf.Tensor, maps: int = 0) -> tf.Tensor:
+    """Turn logits (..., K + T) into probabilities, float32, and leave the T maps as they are."""
     logits = tf.cast(logits, tf.float32)
-    classes = logits.shape[-1] - regression_maps
+    classes = logits.shape[-1] - maps
     scores = logits[..., :classes]
     probabilities = tf.sigmoid(scores) if classes == 1 else tf.nn.softmax(scores)
     return tf.concat([probabilities, logits[..., classes:]], axis=-1)
