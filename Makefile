@@ -27,7 +27,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not full"
+	$(BIN)/python -m pytest -m "not slow and not full" -n 2 --dist worksteal
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -155,14 +155,15 @@ def _culprit(values: dict[str, Any], error: Exception) -> str:
 
     OmegaConf's own message leaves out the key for tuples and for elements of lists.
     """
-    defaults = _plain(_schema())
+    schema = _schema()
+    defaults = _plain(schema)
     for section, content in values.items():
+        if _refusal(schema, {section: content}) is None:  # a section at a time, as each takes long
+            continue
         entries = content.items() if isinstance(content, dict) else [(None, content)]
         for key, value in entries:
-            change = {section: value if key is None else {key: value}}
-            try:
-                OmegaConf.merge(_schema(), change)
-            except (OmegaConfBaseException, TypeError) as cause:
+            cause = _refusal(schema, {section: value if key is None else {key: value}})
+            if cause is not None:
                 name = section if key is None else f"{section}.{key}"
                 default = defaults.get(section)
                 if key is not None and isinstance(default, dict):
@@ -170,6 +171,15 @@ def _culprit(values: dict[str, Any], error: Exception) -> str:
                 hint = f" (the default is {name}={default})" if default is not None else ""
                 return f"{name}={value}: {_one_line(cause)}{hint}"
     return _one_line(error)
+
+
+def _refusal(schema: DictConfig, change: dict[str, Any]) -> Exception | None:
+    """Return why a change cannot be merged into the schema, if so."""
+    try:
+        OmegaConf.merge(schema, change)
+    except (OmegaConfBaseException, TypeError) as cause:
+        return cause
+    return None
 
 
 def _one_line(error: Exception) -> str:

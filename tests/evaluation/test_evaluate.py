@@ -48,6 +48,7 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_tuned_and_compared(run, records, command):
     assert command(run, "evaluate.threshold=0.45")[0] == 0
     before = metrics(run / "evaluation")

@@ -38,6 +38,7 @@ def test_an_old_model_states_what_it_did(known):
     assert (predictor.channels, predictor.image_dtype) == (1, np.uint8)
 
 
+@pytest.mark.slow
 def test_an_old_model_can_be_trained_on(known):
     model = load_model(GOLDEN / "old_model.keras")
     model.compile("adam", "binary_crossentropy")

@@ -10,6 +10,8 @@ from unet_keras.errors import InputError
 from unet_keras.inference.serving import export_saved_model, load_saved_model
 from unet_keras.inference.tiling import predict_tiled
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(333, 434), (1, 1), (64, 48), (5, 131)]
 
 

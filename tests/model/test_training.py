@@ -8,6 +8,8 @@ from unet_keras.model.losses import MapRegression, SoftDice, WeightedCrossEntrop
 from unet_keras.model.metrics import Dice, IoU, LossPart
 from unet_keras.model.unet import build_unet
 
+pytestmark = pytest.mark.slow
+
 SIZE = (14, 17)
 LOSS_PARTS = ("weighted_cross_entropy", "soft_dice", "map_regression")
 

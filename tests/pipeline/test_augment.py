@@ -127,6 +127,7 @@ class TestIdentity:
         assert labels is None
 
 
+@pytest.mark.slow
 class TestRepeatability:
     @pytest.mark.parametrize(
         ("augmentation", "runs"),

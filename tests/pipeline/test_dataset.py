@@ -17,6 +17,8 @@ from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
 from unet_keras.targets.labels import separate_touching
 
+pytestmark = pytest.mark.slow
+
 AUGMENTATION = Augmentation(zoom=(0.9, 1.1), noise=0.1, jit_compile=False)
 SHAPE = {"crop": (64, 80), "batch_size": 2}
 

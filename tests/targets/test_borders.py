@@ -74,6 +74,7 @@ def test_is_the_formula_on_drawn_maps(
     )
 
 
+@pytest.mark.slow
 def test_is_the_formula_on_a_map_larger_than_a_block_and_the_reach() -> None:
     labels = np.zeros((150, 210), np.uint16)
     rng = np.random.default_rng(0)

@@ -170,6 +170,7 @@ def _sleep(seconds: float) -> float:
     return 0.0
 
 
+@pytest.mark.slow
 def test_waiting_for_input_is_told_from_computing() -> None:
     assert waiting_share(0.2, 0.0) > 0.5
     assert waiting_share(0.0, 0.2) < 0.5

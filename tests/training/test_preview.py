@@ -17,6 +17,8 @@ from unet_keras.train import main
 from unet_keras.training import data
 from unet_keras.training.preview import preview_picture, read_samples
 
+pytestmark = pytest.mark.slow
+
 CROP = (48, 64)
 GIVEN = {"crop": CROP, "seed": 0, "border_weight": 5.0}
 MOVED = Augmentation(jit_compile=False)

@@ -102,6 +102,7 @@ def test_who_goes_away_while_waiting_costs_nothing(patient):
     assert slow.calls <= 4
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_late_is_given_up(hasty):
     address, slow = hasty
     late = post(address)
@@ -141,6 +142,7 @@ def test_a_body_of_unknown_length_is_counted(hasty):
     assert in_parts.status_code == 200
 
 
+@pytest.mark.slow
 def test_who_is_still_sending_does_not_disturb_the_end(caplog):
     running = serve(Limits(), Slow())
     address, _ = next(running)
