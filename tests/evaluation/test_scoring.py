@@ -1,5 +1,7 @@
 """Records as evaluation reads them: every image under a name of its own."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -8,7 +10,7 @@ from PIL import Image
 from unet_keras.errors import InputError
 from unet_keras.evaluation.scoring import manifest_with, read_records
 from unet_keras.inference.instances import foreground_of
-from unet_keras.records.manifest import read_manifest
+from unet_keras.records.manifest import read_manifest, verify
 from unet_keras.records.writer import write_records
 from unet_keras.sources.folders import folder_references
 
@@ -47,6 +49,23 @@ def test_equal_names_in_several_folders_are_told_apart(tmp_path):
     names = names_of(tmp_path, tmp_path / "images", tmp_path / "masks")
     assert len(set(names)) == 2
     assert "cell_1.png" in names
+
+
+def test_damaged_records_are_named_as_verify_does(records, tmp_path):
+    shutil.copytree(records, tmp_path / "records")
+    path = tmp_path / "records"
+    manifest = read_manifest(path)
+    shard = path / manifest.splits["train"].shards[0].file
+    whole = shard.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    first = 16 + int.from_bytes(whole[:8], "little")  # where the first record ends
+    for content in (bytes(flipped), whole[:-7], whole[:first], None):
+        shard.unlink() if content is None else shard.write_bytes(content)
+        with pytest.raises(InputError) as said:
+            list(read_records(path, manifest, "train"))
+        assert str(said.value).startswith(verify(path)[0])
+        assert str(shard) in str(said.value)
 
 
 def test_a_split_without_images_names_those_that_have_some(records):

@@ -17,7 +17,7 @@ from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.loading import open_predictor
 from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.tiling import predict_tiled
-from unet_keras.records.manifest import Manifest, read_manifest
+from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
 from unet_keras.records.schema import parse_record
 from unet_keras.settings import Evaluate
 from unet_keras.targets.labels import separate_touching
@@ -113,10 +113,12 @@ def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[st
 
     Names are those of the files, where several images have one, such as the pages of a stack, the
     images' ids.
+
+    Raises:
+        InputError: A shard is damaged or missing, in the words of `make_records --verify`.
     """
     seen: set[str] = set()
-    files = [str(path / shard.file) for shard in manifest.splits[split].shards]
-    for serialized in tf.data.TFRecordDataset(files):
+    for serialized in _read_intact(path, manifest, split):
         parsed = parse_record(
             serialized, maps=(), channels=manifest.channels, image_dtype=manifest.image_dtype
         )
@@ -132,3 +134,13 @@ def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[st
             "file_name": file_name,
             "group": parsed["group"].numpy().decode(),
         }
+
+
+def _read_intact(path: Path, manifest: Manifest, split: str) -> Iterator[tf.Tensor]:
+    demand_intact(path)  # one cut between two records would read as one with fewer images
+    files = [str(path / shard.file) for shard in manifest.splits[split].shards]
+    try:
+        yield from tf.data.TFRecordDataset(files)
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):
+        demand_intact(path, thorough=True)
+        raise
