@@ -58,7 +58,7 @@ from unet_keras.pipeline.smoothing import smoothing_error
 SHAPE = (520, 704)  # height and width of LIVECell's images
 ROUNDS = 40
 ALPHA, SIGMAS = 300.0, (4.0, 8.0, 20.0)
-CROP, BATCH, IMAGES, EPOCHS = (256, 256), 8, 48, 50
+CROP, BATCH, IMAGES, EPOCHS = (256, 256), 8, 160, 50
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(np.float32)
 
 Sides = dict[str, Callable[[], object]]
@@ -251,7 +251,7 @@ def measure_pipeline() -> float:
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
         counts = {"train": IMAGES, "val": 1, "test": 1}
-        write_records(synthetic_references(counts, seed=0, size=SHAPE), Path(folder), workers=1)
+        write_records(synthetic_references(counts, seed=0, size=SHAPE), Path(folder), workers=cores)
         for name, augmentation in (
             ("crops only", NO_AUGMENTATION),
             ("grid, rotation, flips, grey values", Augmentation()),

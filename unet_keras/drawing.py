@@ -342,7 +342,7 @@ def write_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".png", delete=False) as file:
         partial = Path(file.name)
         try:
-            Image.fromarray(array).save(file, "png")
+            Image.fromarray(array).save(file, "png", compress_level=3)  # twice as fast, no larger
         except BaseException:
             partial.unlink()
             raise
