@@ -210,6 +210,7 @@ def _write_overlay(path: Path, image: TiffRegions, labels: Read) -> None:
     band = step * max(TILE // step, 1)
     everything = slice(0, width)
     bands = [slice(top, min(top + band, height)) for top in range(0, height, band)]
-    small = np.concatenate([image[rows, everything][::step, ::step] for rows in bands])
-    numbers = np.concatenate([labels(rows, everything)[::step, ::step] for rows in bands])
+    # Copied, because a view would keep its whole band in memory.
+    small = np.concatenate([image[rows, everything][::step, ::step].copy() for rows in bands])
+    numbers = np.concatenate([labels(rows, everything)[::step, ::step].copy() for rows in bands])
     drawing.write_png(path, drawing.overlay(small, numbers))
