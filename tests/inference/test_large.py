@@ -1,6 +1,7 @@
 """Images in parts: the same result as whole, whatever was killed on the way."""
 
 import csv
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -253,3 +254,23 @@ def test_the_command_takes_large_images_in_parts(
     assert not list(tmp_path.glob("out/.*"))
     assert run("--tta") == 1
     assert "predicted in parts, which needs one run folder" in caplog.text
+
+
+def test_an_overlay_holds_one_band_at_a_time(tmp_path):
+    class Blank:
+        shape = (8192, 8192, 1)
+
+        def __getitem__(self, region):
+            return np.zeros((*(side.stop - side.start for side in region), 1), np.uint8)
+
+    def labels(rows, columns):
+        return np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint32)
+
+    tracemalloc.start()
+    try:
+        large._write_overlay(tmp_path / "overlay.png", Blank(), labels)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Drawing 2048 x 2048 pixels takes 170 MB; all bands of image and labels would be 335 more.
+    assert peak < 250e6
