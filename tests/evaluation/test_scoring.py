@@ -7,8 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from unet_keras.config import load
 from unet_keras.errors import InputError
-from unet_keras.evaluation.scoring import manifest_with, read_records
+from unet_keras.evaluation.scoring import manifest_with, read_records, score_split
 from unet_keras.inference.instances import foreground_of
 from unet_keras.records.manifest import read_manifest, verify
 from unet_keras.records.writer import write_records
@@ -82,6 +83,25 @@ def test_records_without_a_split_say_which_to_take(tmp_path):
     names_of(tmp_path, tmp_path / "images", tmp_path / "masks")
     with pytest.raises(InputError, match=r"no images in split 'val': give evaluate\.split=test"):
         manifest_with(tmp_path / "records", "val")
+
+
+@pytest.mark.parametrize(
+    ("kind", "distance"), [("cells", 0), ("cells", 1), ("cells_and_borders", 1), ("boundary", 0)]
+)
+def test_the_ceiling_is_that_of_what_is_learned(records, kind, distance):
+    config = load(
+        overrides=[
+            f"records.path={records}", f"targets.kind={kind}", f"loss.distance={distance}",
+            "records.maps=[border,distance]", "evaluate.method=watershed",
+            "evaluate.seed_prominence=0.1", "evaluate.minimum_area=0", "evaluate.seed_smoothing=1",
+        ]
+    )  # fmt: skip
+    nothing = lambda image: np.zeros((*image.shape[:2], 1), np.float32)  # noqa: E731
+    overall = score_split(config, nothing).results()["overall"]
+    assert overall["segmentation_accuracy"] == 0
+    # Of boundaries alone, gaps that cells enclose are cells too.
+    lowest = 0.4 if kind == "boundary" else 0.8
+    assert lowest < overall["ceiling_foreground"] <= overall["ceiling_label_map"]
 
 
 def test_foreground_is_what_is_not_background():

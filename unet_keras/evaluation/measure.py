@@ -41,6 +41,8 @@ class Case:
         predicted_labels: Integer (H, W).
         foreground: bool (H, W), what pixel scores compare with.
         ignore: bool (H, W), what they leave out, or None.
+        learned: Integer (H, W), the instances that a network without errors would have led to;
+            None for those of the foreground.
     """
 
     image: np.ndarray
@@ -50,6 +52,7 @@ class Case:
     predicted_labels: np.ndarray
     foreground: np.ndarray
     ignore: np.ndarray | None
+    learned: np.ndarray | None = None
 
     def checked(self) -> "Case":
         """The same with a probability map of (H, W).
@@ -178,7 +181,8 @@ def _ceilings(case: Case) -> dict[str, float]:
     """Segmentation accuracy of what the truth became on its way, against the outlines."""
     if case.outlines is None:
         return {}
-    perfect = {"label_map": case.truth_labels, "foreground": label_instances(case.foreground)}
+    learned = label_instances(case.foreground) if case.learned is None else case.learned
+    perfect = {"label_map": case.truth_labels, "foreground": learned}
     return {
         name: score_instances(outline_overlaps(case.outlines, labels)).segmentation_accuracy
         for name, labels in perfect.items()

@@ -50,7 +50,7 @@ IMAGE_COLUMNS = (
 AREAS = {"small": "up to 324 px", "medium": "324 to 961 px", "large": "from 961 px"}
 CEILINGS = {
     "ceiling_label_map": "label map (pixels shared by two outlines go to one)",
-    "ceiling_foreground": "foreground the network learns, made into instances",
+    "ceiling_foreground": "what the network learns, made into instances",
 }
 FATES = ("found", "merged", "split", "inexact", "missed")
 MEMBRANES = {

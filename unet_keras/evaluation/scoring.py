@@ -15,7 +15,7 @@ from unet_keras.evaluation.summary import Evaluation
 from unet_keras.inference.averaging import over_flips, over_models
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.loading import open_predictor
-from unet_keras.inference.outlines import as_cells
+from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
 from unet_keras.records.schema import parse_record
@@ -46,6 +46,7 @@ def score_split(
     # Outlines as a class of their own belong to the cells.
     parted = manifest.separate and config.targets.kind != "cells_and_borders"
     rules = rules_of(settings, separate=manifest.separate)
+    kind, maps = config.targets.kind, 1 if config.loss.distance > 0 else 0
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     for record in read_records(path, manifest, settings.split):
         probability = foreground_of(predictor(record["image"]))
@@ -61,6 +62,9 @@ def score_split(
             predicted,
             # What the network was to learn: pixels between touching instances are background.
             foreground=separate_touching(truth) > 0 if parted else None,
+            learned=None
+            if kind == "cells" and not maps
+            else rules.label(perfect_cells(truth, kind, maps, separate=manifest.separate)[..., 0]),
         )
         if progress is not None:
             progress(1)

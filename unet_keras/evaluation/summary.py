@@ -87,6 +87,7 @@ class Evaluation:
         *,
         foreground: np.ndarray | None = None,
         ignore: np.ndarray | None = None,
+        learned: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Score one image.
 
@@ -101,6 +102,8 @@ class Evaluation:
             foreground: bool (H, W), what the network was to learn, where that is not
                 `truth_labels > 0` (touching instances separated); pixel scores compare with it.
             ignore: bool (H, W), pixels that the pixel scores leave out.
+            learned: Integer (H, W), the instances that a network without errors would have led to,
+                where that are not the components of the foreground.
 
         Returns:
             The image's row of `metrics.json`.
@@ -111,8 +114,9 @@ class Evaluation:
         truth = truth_labels > 0 if foreground is None else foreground
         try:
             case = Case(
-                image, truth_labels, outlines, probability, predicted_labels, truth, ignore
-            ).checked()
+                image, truth_labels, outlines, probability, predicted_labels, truth, ignore,
+                learned,
+            ).checked()  # fmt: skip
             measured, overlaps = measure(
                 case, file_name, group, threshold=self.threshold, membranes=self.membranes
             )

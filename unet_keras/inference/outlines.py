@@ -13,7 +13,8 @@ from skimage.segmentation import expand_labels
 
 from unet_keras.inference.instances import FOUR_NEIGHBORS, foreground_of
 from unet_keras.pipeline.kinds import INSIDE, Kind
-from unet_keras.targets.labels import separate_touching
+from unet_keras.targets.distance import distance_map
+from unet_keras.targets.labels import outline_pixels, separate_touching
 
 
 def as_cells(probabilities: np.ndarray, kind: Kind, maps: int = 0) -> np.ndarray:
@@ -40,6 +41,33 @@ def as_cells(probabilities: np.ndarray, kind: Kind, maps: int = 0) -> np.ndarray
             heights.append(probabilities[..., INSIDE])
         cells = _upon(foreground_of(probabilities), np.mean(heights, axis=0))
     return cells[..., np.newaxis].astype(np.float32)
+
+
+def perfect_cells(
+    labels: np.ndarray, kind: Kind, maps: int = 0, *, separate: bool = True
+) -> np.ndarray:
+    """Return what `as_cells` makes of the answer of a network without errors.
+
+    Args:
+        labels: Integer (H, W), the label map.
+        kind: What the network learned.
+        maps: T: 1 if it learned the distance map too.
+        separate: Whether touching instances were separated for it, unless outlines part them.
+
+    Returns:
+        float32 (H, W, 1).
+    """
+    outline = outline_pixels(labels)
+    parted = separate_touching(labels) if separate else labels
+    if kind == "boundary":
+        said = outline[..., np.newaxis].astype(np.float32)
+    elif kind == "cells":
+        said = (parted > 0).astype(np.float32)[..., np.newaxis]
+    else:
+        said = np.eye(3, dtype=np.float32)[np.where(labels > 0, 1 + outline, 0)]
+    if maps:
+        said = np.concatenate([said, distance_map(parted)[..., np.newaxis]], axis=-1)
+    return as_cells(said, kind, maps)
 
 
 def _upon(cell: np.ndarray, height: np.ndarray) -> np.ndarray:
