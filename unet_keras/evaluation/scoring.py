@@ -46,7 +46,7 @@ def score_split(
     # Outlines as a class of their own belong to the cells.
     parted = manifest.separate and config.targets.kind != "cells_and_borders"
     rules = rules_of(settings, separate=manifest.separate)
-    kind, maps = config.targets.kind, 1 if config.loss.distance > 0 else 0
+    kind, maps = config.targets.kind, len(config.loss.maps)
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     for record in read_records(path, manifest, settings.split):
         probability = foreground_of(predictor(record["image"]))
@@ -101,7 +101,7 @@ def rules_of(settings: Evaluate, *, separate: bool = True) -> InstanceRules:
 def predictor_of(model: keras.Model, config: Config) -> Predictor:
     """Return the function that predicts an image (H, W, C) as the config's `evaluate` says."""
     settings, kind = config.evaluate, config.targets.kind
-    maps = 1 if config.loss.distance > 0 else 0
+    maps = len(config.loss.maps)
     tile = settings.tile or None
 
     def predict(image: np.ndarray) -> np.ndarray:

@@ -76,6 +76,11 @@ class Loss:
         if self.class_weights != "balanced":
             object.__setattr__(self, "class_weights", _numbers(self.class_weights))
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The maps that the network tells beside the classes."""
+        return ("distance",) if self.distance > 0 else ()
+
 
 def _numbers(weights: Any) -> list[float]:
     try:

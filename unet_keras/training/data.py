@@ -126,6 +126,6 @@ def _dataset_arguments(config: Config, stretch: Stretch, margin: int) -> dict[st
         "kind": config.targets.kind,
         "class_weights": class_weights(config, read_manifest(config.records.path)),
         "margin": margin,
-        "regression_maps": ("distance",) if stretch.distance > 0 else (),
+        "regression_maps": config.loss.maps,
         "cache": config.pipeline.cache,
     }

@@ -199,7 +199,7 @@ def compiled_model(config: Config, manifest: Manifest, stretch: Stretch) -> kera
         padding=config.model.padding,
         normalization=config.model.normalization,
         dropout=config.model.dropout,
-        regression_maps=1 if config.loss.distance > 0 else 0,
+        regression_maps=len(config.loss.maps),
         mean=manifest.mean,
         scale=manifest.scale,
         seed=config.seed,
