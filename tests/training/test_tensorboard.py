@@ -1,10 +1,7 @@
 """TensorBoard in a real browser, on a run's folder, over loopback."""
 
-import html
 import io
 import json
-import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,15 +9,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urljoin
 
 import numpy as np
 import pytest
 from PIL import Image
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+from tests.browser import CHROMIUM, Browser
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with"),
@@ -61,33 +56,31 @@ def runs_shown(address: str) -> list[str]:
     return runs
 
 
-def browse(address: str, profile: Path) -> str:
-    """Open a page and return its DOM once nothing is loaded any more."""
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars",
-        "--disable-extensions", "--disable-default-apps", "--window-size=1500,1900",
-        f"--user-data-dir={profile}", "--virtual-time-budget=60000", "--dump-dom", address,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    return html.unescape(done.stdout)
-
-
 def test_a_browser_shows_curves_and_panels(address: str, watched: Path, tmp_path: Path) -> None:
     assert runs_shown(address) == ["tensorboard", "tensorboard/train", "tensorboard/validation"]
     wanted = ("loss/total", "score/dice", "panel", "samples")
-    page = browse(f"{address}?tagFilter={'%7C'.join(wanted)}#timeseries", tmp_path / "profile")
-    for tag in wanted:
-        assert tag in page, f"there is no card {tag}"
     last = (watched / "history.csv").read_text().splitlines()[-1].split(",")
     names = (watched / "history.csv").read_text().splitlines()[0].split(",")
     value = float(dict(zip(names, last, strict=True))["val_loss"])
-    assert f"{value:.4g}" in page, "the last point of the validation's loss"
-    sources = re.findall(r'<img[^>]* src="(data/plugin/timeseries/imageData[^"]*)"', page)
-    pictures = [
-        np.array(Image.open(io.BytesIO(fetch(urljoin(address, source))))) for source in sources
-    ]
-    assert len(pictures) == 2
+    with Browser(tmp_path / "profile") as page:
+        page.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=1500, height=1900, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        page.call("Page.navigate", url=f"{address}?tagFilter={'%7C'.join(wanted)}#timeseries")
+        for tag in wanted:
+            page.wait_for(f"document.body.innerText.includes({tag!r})")
+        # the last point of the validation's loss
+        page.wait_for(f"document.body.innerText.includes('{value:.4g}')")
+        sources = page.wait_for(
+            """(() => {
+                const shown = [...document.querySelectorAll('img')].map(img => img.src)
+                    .filter(src => src.includes('data/plugin/timeseries/imageData'));
+                return shown.length === 2 && shown;
+            })()"""
+        )
+    assert isinstance(sources, list)
+    pictures = [np.array(Image.open(io.BytesIO(fetch(source)))) for source in sources]
     assert all(picture.shape[2] == 3 and picture.std() > 20 for picture in pictures)
 
     shown = {name: fetch(f"{address}data/plugin/{name}/tags") for name in ("pr_curves", "text")}

@@ -8,10 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tests.browser import CHROMIUM, Browser
 from unet_keras.inference.instances import label_instances
 from unet_keras.inference.tiling import predict_tiled
-
-from .browser import CHROMIUM, Browser
 
 pytestmark = [
     pytest.mark.slow,
