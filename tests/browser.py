@@ -92,7 +92,7 @@ class Browser:
                 return value
             time.sleep(0.1)
         raise AssertionError(
-            f"{expression} did not come true: {self.evaluate('document.body.innerText')}"
+            f"{expression} did not come true: {self.evaluate('document.body?.innerText')}"
         )
 
     def show(self, url: str, *, width: int, height: int = 900, dark: bool = False) -> None:

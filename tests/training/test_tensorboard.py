@@ -69,9 +69,9 @@ def test_a_browser_shows_curves_and_panels(address: str, watched: Path, tmp_path
         )  # fmt: skip
         page.call("Page.navigate", url=f"{address}?tagFilter={'%7C'.join(wanted)}#timeseries")
         for tag in wanted:
-            page.wait_for(f"document.body.innerText.includes({tag!r})")
+            page.wait_for(f"document.body?.innerText.includes({tag!r})")
         # the last point of the validation's loss
-        page.wait_for(f"document.body.innerText.includes('{value:.4g}')")
+        page.wait_for(f"document.body?.innerText.includes('{value:.4g}')")
         sources = page.wait_for(
             """(() => {
                 const shown = [...document.querySelectorAll('img')].map(img => img.src)
