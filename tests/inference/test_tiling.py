@@ -1,15 +1,12 @@
-import gc
 import warnings
-import weakref
 
 import numpy as np
 import pytest
 
 from unet_keras.errors import InputError
 from unet_keras.inference import tiling
-from unet_keras.inference.tiling import compiled_prediction, predict_tiled
+from unet_keras.inference.tiling import predict_tiled
 from unet_keras.model.geometry import geometry_of, valid_tile_sizes
-from unet_keras.model.unet import build_unet
 
 
 def noise(rng, *shape):
@@ -133,8 +130,8 @@ def test_large_images_are_predicted_in_tiles(same, rng, monkeypatch):
     sizes = []
     compiled = tiling.compiled_prediction
 
-    def spying(*arguments):
-        predict = compiled(*arguments)
+    def spying(*arguments, **options):
+        predict = compiled(*arguments, **options)
         return lambda batch: sizes.append(batch.shape) or predict(batch)
 
     monkeypatch.setattr(tiling, "compiled_prediction", spying)
@@ -155,31 +152,6 @@ def test_memory_maps_go_in_and_out(same, rng, tmp_path):
     np.testing.assert_allclose(output, predict_tiled(same, np.array(image)), atol=1e-5)
 
 
-def test_compiled_once_for_all_sizes_and_following_the_weights(rng):
-    model = build_unet(base_filters=2, depth=1, scale=255.0)
-    traces = []
-    call = model.call
-    model.call = lambda *arguments, **options: traces.append(1) or call(*arguments, **options)
-    for size in ((8, 8), (9, 31), (1, 1)):
-        predict_tiled(model, noise(rng, *size))
-    assert len(traces) == 1
-    image = noise(rng, 8, 8)
-    before = predict_tiled(model, image)
-    model.get_layer("logits").bias.assign([3.0])
-    after = predict_tiled(model, image)
-    np.testing.assert_allclose(after, sigmoid(np.log(before / (1 - before)) + 3), atol=1e-4)
-
-
-def test_a_forgotten_network_is_freed():
-    model = build_unet(base_filters=2, depth=1)
-    predict_tiled(model, np.zeros((4, 4), np.uint8))
-    watch = weakref.ref(model)
-    assert model in tiling._compiled
-    del model
-    gc.collect()
-    assert watch() is None
-
-
 def test_group_normalization_warns_of_tiles(make_model, rng):
     model = make_model(normalization="group")
     image = noise(rng, 64, 80)
@@ -188,13 +160,6 @@ def test_group_normalization_warns_of_tiles(make_model, rng):
         predict_tiled(model, image)
     with pytest.warns(UserWarning, match="statistics from each tile"):
         predict_tiled(model, image, tile=16)
-
-
-def test_compiled_prediction_takes_batches(same, rng):
-    images = noise(rng, 3, 12, 16, 1)
-    predict = compiled_prediction(same, images.dtype)
-    for image, predicted in zip(images, predict(images), strict=True):
-        np.testing.assert_allclose(predicted, predict_tiled(same, image), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def predictor_of(model: keras.Model, config: Config) -> Predictor:
     tile = settings.tile or None
 
     def predict(image: np.ndarray) -> np.ndarray:
-        return as_cells(predict_tiled(model, image, tile=tile), kind, maps)
+        return as_cells(predict_tiled(model, image, tile=tile, fixed=True), kind, maps)
 
     others = [open_predictor(Path(run), tile=tile) for run in settings.ensemble]
     averaged = over_models([predict, *others])

@@ -173,7 +173,7 @@ def open_predictor(
     image_dtype = np.dtype(metadata["image_dtype"]) if metadata else None
 
     def predict(image: np.ndarray, tile: int | None) -> np.ndarray:
-        return predict_tiled(model, image, tile=tile, halo=halo, blend=blend)
+        return predict_tiled(model, image, tile=tile, halo=halo, blend=blend, fixed=True)
 
     channels, maps = model.input_shape[-1], map_channels(model)
     return Predictor(path, channels, image_dtype, metadata, predict, maps, tile, model)

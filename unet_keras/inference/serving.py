@@ -29,7 +29,8 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from unet_keras.errors import InputError
-from unet_keras.inference.tiling import as_image, to_probabilities
+from unet_keras.inference.compiling import to_probabilities
+from unet_keras.inference.tiling import as_image
 from unet_keras.inference.windows import plan_windows_op, read_stretch_op, surround_op
 from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
 

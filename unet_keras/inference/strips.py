@@ -17,10 +17,11 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from unet_keras.inference.compiling import compiled_prediction
 from unet_keras.inference.instances import foreground_of
 from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.tiff import TiffRegions
-from unet_keras.inference.tiling import compiled_prediction, warn_of_group_normalization
+from unet_keras.inference.tiling import warn_of_group_normalization
 from unet_keras.inference.windows import plan_windows, read_window
 from unet_keras.model.geometry import geometry_of, map_channels
 from unet_keras.pipeline.kinds import Kind
@@ -79,7 +80,7 @@ def predict_strips(
     rows, columns = (plan_windows(side, tile, geometry, halo=halo) for side in (height, width))
     if len(rows) * len(columns) > 1:
         warn_of_group_normalization(model)
-    predict, maps = compiled_prediction(model, image.dtype), map_channels(model)
+    predict, maps = compiled_prediction(model, image.dtype, fixed=True), map_channels(model)
     pixels = cast(np.ndarray, image)  # read region by region, it is like one
     margin, row_bytes = geometry.margin_pixels, width * np.dtype(np.float32).itemsize
     path = folder / PROBABILITY

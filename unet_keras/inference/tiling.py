@@ -14,17 +14,15 @@ rounding of float32:
 """
 
 import warnings
-from collections.abc import Callable
 from itertools import product
 from math import isqrt
-from weakref import WeakKeyDictionary, ref
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from unet_keras.errors import InputError
+from unet_keras.inference.compiling import compiled_prediction
 from unet_keras.inference.windows import (
     Share,
     Window,
@@ -33,7 +31,7 @@ from unet_keras.inference.windows import (
     plan_windows,
     read_window,
 )
-from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
+from unet_keras.model.geometry import UNetGeometry, geometry_of
 
 # What the activations of a whole image may take before it is predicted in tiles, and those of a
 # window then.
@@ -46,7 +44,6 @@ WINDOW_BYTES = 2**30
 LIVE_MAPS = 6
 
 Size = tuple[int, int]
-Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def predict_tiled(
@@ -58,6 +55,7 @@ def predict_tiled(
     halo: int | None = None,
     blend: int = 0,
     output: np.ndarray | None = None,
+    fixed: bool = False,
 ) -> np.ndarray:
     """Predict an image of any size, the same in tiles as in one piece (to 1e-5).
 
@@ -79,6 +77,8 @@ def predict_tiled(
             of a probability fell from 4.7e-3 to 2.0e-3 with 16 pixels and with 32, the largest
             from 0.47 to 0.25.
         output: Float32 (H, W, K) to write to, such as a memory map; else it is made.
+        fixed: Whether the network's weights will not change any more, which lets a CPU take them
+            laid out for it; later changes are not followed then.
 
     Returns:
         Float32 (H, W, K): `output`.
@@ -113,7 +113,7 @@ def predict_tiled(
             f"output is {output.dtype} {output.shape}, expected float32 "
             f"{(*size, model.output_shape[-1])} for this image and network"
         )
-    predict = compiled_prediction(model, image.dtype)
+    predict = compiled_prediction(model, image.dtype, fixed=fixed)
     shares: list[dict[Window, Share]] = []
     if blend:
         output[:] = 0
@@ -154,51 +154,6 @@ def as_image(image: ArrayLike, channels: int) -> np.ndarray:
             f"takes {channels}: convert the image, or train with images of its kind"
         )
     return array
-
-
-# Held weakly: a network that nobody uses takes its compiled functions with it.
-_compiled: WeakKeyDictionary[keras.Model, dict[str, Predict]] = WeakKeyDictionary()
-
-
-def compiled_prediction(model: keras.Model, dtype: np.dtype) -> Predict:
-    """Return the model's function from a batch of images to probabilities, compiled once.
-
-    It is traced once for each of uint8, uint16 and float32 (which stands for the rest), not for
-    each size. It follows later changes of the model's weights.
-
-    Args:
-        model: (B, H, W, C) -> logits (B, H', W', K + T).
-        dtype: Of the images.
-
-    Returns:
-        Function from `dtype` (B, H, W, C) to float32 (B, H', W', K + T).
-    """
-    kind = dtype.name if dtype.name in ("uint8", "uint16") else "float32"
-    functions = _compiled.setdefault(model, {})
-    if kind not in functions:
-        weak_model, maps = ref(model), map_channels(model)
-
-        @tf.function(
-            input_signature=[tf.TensorSpec((None, None, None, model.input_shape[-1]), kind)]
-        )
-        def run(images: tf.Tensor) -> tf.Tensor:
-            network = weak_model()
-            if network is None:
-                raise ReferenceError("the model is gone: keep it as long as its function")
-            logits = network(tf.cast(images, tf.float32), training=False)
-            return to_probabilities(logits, maps)
-
-        functions[kind] = lambda batch: run(batch.astype(kind, copy=False)).numpy()
-    return functions[kind]
-
-
-def to_probabilities(logits: tf.Tensor, maps: int = 0) -> tf.Tensor:
-    """Turn logits (..., K + T) into probabilities, float32, and leave the T maps as they are."""
-    logits = tf.cast(logits, tf.float32)
-    classes = logits.shape[-1] - maps
-    scores = logits[..., :classes]
-    probabilities = tf.sigmoid(scores) if classes == 1 else tf.nn.softmax(scores)
-    return tf.concat([probabilities, logits[..., classes:]], axis=-1)
 
 
 def _keep_core(
