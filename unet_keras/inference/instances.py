@@ -290,7 +290,8 @@ def _remove_small(labels: np.ndarray, minimum_area: int) -> np.ndarray:
     if minimum_area <= 1:
         return labels
     areas = np.bincount(labels.ravel())
-    return np.where(areas[labels] >= minimum_area, labels, 0)
+    kept = np.where(areas >= minimum_area, np.arange(areas.size), 0)
+    return kept.astype(labels.dtype)[labels]
 
 
 def _number(labels: np.ndarray) -> np.ndarray:

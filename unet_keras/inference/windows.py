@@ -176,9 +176,10 @@ def read_window(image: np.ndarray, row: Window, column: Window) -> np.ndarray:
     )
     top, left = int(rows.min()), int(columns.min())
     seen = np.asarray(image[top : rows.max() + 1, left : columns.max() + 1])
-    if seen.shape[:2] == (row.length, column.length):
-        return seen
-    return seen[np.ix_(rows - top, columns - left)]
+    for axis, positions in enumerate((rows - top, columns - left)):
+        if not np.array_equal(positions, np.arange(seen.shape[axis])):
+            seen = np.take(seen, positions, axis)
+    return seen
 
 
 def read_stretch_op(

@@ -8,6 +8,7 @@ numbers for the output, and with them margin, receptive field and the sizes that
 from dataclasses import dataclass
 from math import lcm
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import keras
 from keras import layers
@@ -56,6 +57,10 @@ class _Grid:
         )
 
 
+# A walk takes milliseconds, and predicting a thousand images asks for it as often.
+_known: WeakKeyDictionary[keras.Model, UNetGeometry] = WeakKeyDictionary()
+
+
 def geometry_of(model: keras.Model) -> UNetGeometry:
     """Derive the geometry from the layers of a functional model, built here or loaded.
 
@@ -73,6 +78,13 @@ def geometry_of(model: keras.Model) -> UNetGeometry:
             f"{type(model).__name__} is no functional Keras model, but geometry_of walks its "
             "layers: give what build_unet or keras.saving.load_model returned."
         )
+    if model not in _known:
+        _known[model] = _walk(model)
+    return _known[model]
+
+
+def _walk(model: keras.Model) -> UNetGeometry:
+    """Follow the grid of the input from layer to layer."""
     grids = {id(tensor): _Grid() for tensor in model.inputs}
     depth, multiple = 0, 1
     for layer in model.operations:
