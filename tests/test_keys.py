@@ -16,6 +16,7 @@ from PIL import Image
 from unet_keras.config import Config, load
 from unet_keras.evaluation import scoring
 from unet_keras.inference.loading import Run, describe_run
+from unet_keras.model.unet import build_unet
 from unet_keras.pipeline import augment, dataset
 from unet_keras.records import conversion
 from unet_keras.records.manifest import read_manifest
@@ -336,6 +337,7 @@ EFFECTS: dict[str, tuple[Callable[[Config], Any], str, str, list[str]]] = {
     "loss.class_weights": (loss, "[3, 1]", "balanced", []),
     "loss.normalize": (loss, "weights", "pixels", []),
     "train.run_dir": (training, "runs/a", "runs/b", []),
+    "train.start_from": (training, "''", "start.keras", []),
     "train.steps_per_epoch": (training, "1", "2", []),
     **{
         f"train.optimizer.{key}": (
@@ -422,6 +424,8 @@ def test_two_values_of_a_key_give_two_results(folder: Path, key: str) -> None:
     observe, first, second, needs = EFFECTS[key]
     if needs:
         make_sources(folder)
+    if key == "train.start_from":
+        build_unet(base_filters=4, depth=2, seed=5).save(folder / second)
     common = [
         *SMALL,
         *NETWORK,

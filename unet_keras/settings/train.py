@@ -65,6 +65,8 @@ class Train:
 
     Attributes:
         run_dir: Folder of the run.
+        start_from: Run folder or `.keras` file whose weights training starts from (fine-tuning),
+            with the same `model.*` but for the classes; empty for random ones.
         precision: Of the computation; `auto` takes what the device is fast in.
         optimizer: What turns gradients into steps, the same in all phases.
         phases: Stretches of training, one after the other.
@@ -81,6 +83,7 @@ class Train:
     """
 
     run_dir: str = "runs/synthetic"
+    start_from: str = ""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = "float32"
     optimizer: Optimizer = field(default_factory=Optimizer)
     phases: list[Phase] = field(default_factory=lambda: [Phase()])

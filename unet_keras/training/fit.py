@@ -37,6 +37,7 @@ from unet_keras.training.resume import complete, newest_state, restore
 from unet_keras.training.run_folder import sole_user
 from unet_keras.training.scalars import BEST, Scalars
 from unet_keras.training.speed import Profile, Speed
+from unet_keras.training.start import read_weights, take_weights
 from unet_keras.training.state import RunState
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,9 @@ def train(config: Config) -> Path:
     stretches = plan(config, epoch_steps(config, manifest))
     check_records(manifest, config, stretches)
     strategy = strategy_of(config, manifest)
+    if config.train.start_from and newest_state(run) is None:
+        # Before the folder is claimed, so that it is not left to another start.
+        start_weights(build_network(config, manifest), config)
     claim_run_folder(run, config, manifest)
     with sole_user(run):
         state = newest_state(run) or RunState()
@@ -92,7 +96,9 @@ class _Session:
         """Train what is left of the phases."""
         set_up_computation(self.config)
         model = compiled_model(self.config, self.manifest, self._stretch)
-        if self.state.epoch:
+        if self.state.epoch == 0:
+            start_weights(model, self.config)
+        else:
             logger.info("%s goes on after epoch %d", self.run, self.state.epoch)
             restore(self.run, self.state, model)
             complete(self.run, self.state, every=self.config.train.checkpoint_epochs)
@@ -159,6 +165,7 @@ def find_learning_rate(config: Config) -> tuple[float, Path]:
     set_up_computation(config)
     with explained(run.parent, records), strategy_of(config, manifest).scope():
         model = compiled_model(config, manifest, stretches[0])
+        start_weights(model, config)
         margin = geometry_of(model).margin_pixels
         data = training_data(config, stretches[0], start_step=0, margin=margin)
         curve = find_rate(model, data)
@@ -190,7 +197,15 @@ def compiled_model(config: Config, manifest: Manifest, stretch: Stretch) -> kera
         manifest: Of its records: channels, classes, mean and scale of the grey values.
         stretch: The phase that comes first.
     """
-    model = build_unet(
+    model = build_network(config, manifest)
+    optimizer = build_optimizer(stretch.learning_rate, **asdict(config.train.optimizer))
+    compile_model(model, optimizer, stretch)
+    return model
+
+
+def build_network(config: Config, manifest: Manifest) -> keras.Model:
+    """Build the config's network for these records, with random weights."""
+    return build_unet(
         input_channels=manifest.channels,
         num_classes=num_outputs(manifest, config.targets.kind, config.model.output),
         base_filters=config.model.base_filters,
@@ -204,9 +219,14 @@ def compiled_model(config: Config, manifest: Manifest, stretch: Stretch) -> kera
         scale=manifest.scale,
         seed=config.seed,
     )
-    optimizer = build_optimizer(stretch.learning_rate, **asdict(config.train.optimizer))
-    compile_model(model, optimizer, stretch)
-    return model
+
+
+def start_weights(model: keras.Model, config: Config) -> None:
+    """Give a new network the weights of `train.start_from`, if there is one."""
+    if config.train.start_from:
+        origin = Path(config.train.start_from)
+        take_weights(model, read_weights(origin), origin)
+        logger.info("starts from %s", origin)
 
 
 def make_callbacks(

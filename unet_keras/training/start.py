@@ -1,0 +1,82 @@
+"""Starting from a network that was trained before instead of from random weights (fine-tuning)."""
+
+import logging
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from unet_keras.errors import InputError
+from unet_keras.model import layers  # noqa: F401 - saved models name its classes
+from unet_keras.model.unet import MAPS
+
+logger = logging.getLogger(__name__)
+
+# What the network says last: it depends on the classes, which may be others now.
+OUTPUTS = ("logits", MAPS)
+
+# Arrays by the name of their layer.
+Weights = dict[str, list[np.ndarray]]
+
+
+def read_weights(path: Path) -> Weights:
+    """Read the weights of a trained network.
+
+    Args:
+        path: A run folder or a `.keras` file.
+
+    Returns:
+        The arrays of each layer that has any.
+
+    Raises:
+        InputError: There is none, or it is no Keras model.
+    """
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"train.start_from={path} is neither a .keras file nor a run folder with model.keras"
+        )
+    try:
+        model = keras.saving.load_model(file, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise InputError(f"{file} cannot be read as a Keras model: {error}") from None
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
+
+
+def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> None:
+    """Give a network the weights of another, all but those of outputs that do not fit.
+
+    Args:
+        model: Of `build_unet`, changed in place. Its grey values' mean and scale stay its own.
+        weights: Of `read_weights`.
+        origin: Where they are from, for messages.
+
+    Raises:
+        InputError: A layer below the outputs is missing or has another shape; nothing has changed.
+    """
+    taken = {}
+    for layer in model.layers:
+        own, theirs = layer.get_weights(), weights.get(layer.name, [])
+        if [array.shape for array in own] == [array.shape for array in theirs]:
+            taken[layer.name] = theirs
+        elif layer.name in OUTPUTS:
+            logger.info("%s has other outputs: %s starts from random weights", origin, layer.name)
+        else:
+            raise InputError(
+                f"train.start_from={origin} is another network: its layer {layer.name} has weights "
+                f"of {_shapes(theirs)}, here they are {_shapes(own)}; give the same model.* as it "
+                "was trained with, or start without it"
+            )
+    missing = weights.keys() - taken.keys() - set(OUTPUTS)
+    if missing:
+        raise InputError(
+            f"train.start_from={origin} is another network: it has {', '.join(sorted(missing))} "
+            "besides; give the same model.* as it was trained with, or start without it"
+        )
+    for layer in model.layers:
+        if taken.get(layer.name):
+            layer.set_weights(taken[layer.name])
+
+
+def _shapes(arrays: list[np.ndarray]) -> str:
+    return " and ".join(str(array.shape) for array in arrays) or "none"
