@@ -1,0 +1,199 @@
+"""What tells touching cells apart: targets, heads and ways to learn from few images, measured.
+
+Two rounds on the dozen annotated images of LIVECell's sample, equal computing time for all:
+
+    screen   each choice once, 4 minutes on two cores, trained on 5 images and scored on 4 of other
+             wells, one cell type among them that no training image shows; the 3 test images take
+             no part
+    folds    the best, with three seeds and four folds over all 12, grouped by well
+
+Prints both as Markdown. What is in benchmarks/results/separation.json already is not done again,
+so the script may be stopped at any time. `python benchmarks/separation.py SAMPLE [--only screen]`
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from trials import RESULTS, WELL, WORK, Trial, best_readout, mean_score, run
+
+from unet_keras import grouped_folds
+from unet_keras.sources.grouping import group_of
+
+CONFIG = "configs/livecell_sample.yaml"
+FILE = RESULTS / "separation.json"
+CPU_SECONDS = 480.0  # 4 minutes on two cores
+FOLDS, SEEDS = 4, (0, 1, 2)
+
+CELLS = ("targets.kind=cells",)
+TOUCHING = (*CELLS, "targets.separate_touching=false", "loss.border_weight=0")
+BORDERS = ("targets.kind=cells_and_borders",)
+DISTANCE = ("loss.distance=1", "records.maps=[border,distance]")
+
+# Each choice is a config value of the same network and the same records.
+CHOICES: dict[str, tuple[str, ...]] = {
+    # targets and heads
+    "cells": TOUCHING,
+    "cells, separated": (*CELLS, "loss.border_weight=0"),
+    "cells, separated, w0 = 5": (*CELLS, "loss.border_weight=5"),
+    "cells, separated, w0 = 10": (*CELLS, "loss.border_weight=10"),
+    "cells, distance": (*TOUCHING, *DISTANCE),
+    "cells, separated, w0 = 10, distance": (*CELLS, "loss.border_weight=10", *DISTANCE),
+    "borders": BORDERS,
+    "borders, w0 = 0": (*BORDERS, "loss.border_weight=0"),
+    "borders, distance": (*BORDERS, *DISTANCE),
+    # learning from few images, each upon "borders"
+    "no deformation": (*BORDERS, "augment.deviation_pixels=0"),
+    "deformation doubled": (*BORDERS, "augment.deviation_pixels=20"),
+    "no rotation": (*BORDERS, "augment.rotation_degrees=0"),
+    "no zoom": (*BORDERS, "augment.zoom=[1,1]"),
+    "grey values milder": (*BORDERS, "augment.brightness=0.1", "augment.contrast=0.1"),
+    "gamma, noise and blur": (
+        *BORDERS, "augment.gamma=[0.7,1.4]", "augment.noise=0.1", "augment.blur_pixels=1",
+    ),
+    "crops of 384": (*BORDERS, "pipeline.crop=[384,384]", "pipeline.batch_size=4"),
+    "depth 3": (*BORDERS, "model.depth=3"),
+    "depth 5": (*BORDERS, "model.depth=5"),
+    "full resolution, 16 filters": (*BORDERS, "model.stride=1", "model.base_filters=16"),
+    "48 filters": (*BORDERS, "model.base_filters=48"),
+    "group normalization": (*BORDERS, "model.normalization=group"),
+    "no averaging": (*BORDERS, "train.optimizer.average=0"),
+    "no Dice loss": (*BORDERS, "loss.dice=0"),
+}  # fmt: skip
+
+# The best of the screen, and the readout that did best there.
+FINALISTS = {
+    "borders": "watershed 3 0.05",
+}
+
+SMOOTHINGS, PROMINENCES = (0, 1.5, 3), (0.05, 0.1, 0.2)
+SCREENED = (
+    "A172_Phase_C7_1_00d20h00m_4.tif", "A172_Phase_C7_1_01d12h00m_3.tif",
+    "BT474_Phase_B3_2_02d12h00m_3.tif", "SKOV3_Phase_E4_1_00d00h00m_1.tif",
+)  # fmt: skip
+
+
+def readouts(choice: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The ways from probabilities to instances that fit what was learned."""
+    found = {}
+    if "targets.kind=cells" in choice:
+        found["components"] = ("method=components",)
+    for smoothing in SMOOTHINGS:
+        for prominence in PROMINENCES:
+            found[f"watershed {smoothing} {prominence}"] = (
+                "method=watershed", f"seed_smoothing={smoothing}", f"seed_prominence={prominence}",
+            )  # fmt: skip
+    return found | {f"{name}, TTA": (*rules, "tta=true") for name, rules in found.items()}
+
+
+def images_of(sample: Path) -> dict[str, list[str]]:
+    """Names of the annotated images by split."""
+    found = {}
+    for split in ("train", "val", "test"):
+        file = sample / "annotations" / f"livecell_coco_{split}.json"
+        found[split] = [image["file_name"] for image in json.loads(file.read_text())["images"]]
+    return found
+
+
+def screen(choice: str, sample: Path) -> dict:
+    """Train a choice once and score it on wells that it did not see."""
+    names = images_of(sample)
+    overrides = CHOICES[choice]
+    trial = Trial(
+        CONFIG, overrides, tuple(names["train"] + names["val"]), SCREENED, CPU_SECONDS,
+        readouts(overrides),
+    )  # fmt: skip
+    return run(trial, f"screen/{choice}", FILE, where(sample))
+
+
+def where(sample: Path) -> list[str]:
+    return [f"source.images={sample}/images", f"source.annotations={sample}/annotations"]
+
+
+def print_screen(results: dict[str, dict]) -> None:
+    """A row a choice: its best readout, plain and with TTA."""
+    print("\n| choice | SA | SA50 | Dice | readout | with TTA | components | steps |")
+    print("|---|---|---|---|---|---|---|---|")
+    for choice, result in results.items():
+        plain = {k: v for k, v in result["scores"].items() if not k.endswith("TTA")}
+        name = best_readout({"scores": plain})
+        averaged = best_readout(
+            {"scores": {k: result["scores"][k] for k in result["scores"] if k not in plain}}
+        )
+        alone = f"{mean_score(result, 'components', 'sa'):.3f}" if "components" in plain else ""
+        print(
+            f"| {choice} | {mean_score(result, name, 'sa'):.3f} "
+            f"| {mean_score(result, name, 'sa50'):.3f} | {mean_score(result, name, 'dice'):.3f} "
+            f"| {name} | {mean_score(result, averaged, 'sa'):.3f} ({averaged[:-5]}) | {alone} "
+            f"| {result['steps']} |",
+            flush=True,
+        )
+
+
+def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
+    """Train a choice on each three quarters of the wells and score it on the rest."""
+    names = [name for split in images_of(sample).values() for name in split]
+    fold_of = grouped_folds([group_of(name, WELL) for name in names], FOLDS)
+    found = []
+    for seed in seeds:
+        for fold in range(FOLDS):
+            scored = tuple(n for n, f in zip(names, fold_of, strict=True) if f == fold)
+            overrides, readout = CHOICES[choice], FINALISTS[choice]
+            trial = Trial(
+                CONFIG, overrides, tuple(names), scored, CPU_SECONDS,
+                {name: rules for name, rules in readouts(overrides).items()
+                 if name in (readout, f"{readout}, TTA")}, seed,
+            )  # fmt: skip
+            name = f"folds/{choice}/seed {seed}/fold {fold}"
+            found.append(run(trial, name, FILE, where(sample)))
+    return found
+
+
+def print_folds(results: dict[str, list[dict]]) -> None:
+    """A row a choice: mean over the images, and how far the seeds lie apart."""
+    print("\n| choice | readout | SA | SA50 | Dice | seeds | spread of SA |")
+    print("|---|---|---|---|---|---|---|")
+    for choice, found in results.items():
+        for suffix in ("", ", TTA"):
+            readout = FINALISTS[choice] + suffix
+            by_seed: dict[int, list[dict[str, float]]] = {}
+            for each in found:
+                scores = each["scores"][readout].values()
+                by_seed.setdefault(each["definition"]["seed"], []).extend(scores)
+            means = {
+                key: [float(np.mean([s[key] for s in scores])) for scores in by_seed.values()]
+                for key in ("sa", "sa50", "dice")
+            }
+            sa, sa50, dice = (np.mean(means[key]) for key in ("sa", "sa50", "dice"))
+            spread = max(means["sa"]) - min(means["sa"])
+            print(
+                f"| {choice} | {readout} | {sa:.3f} | {sa50:.3f} | {dice:.3f} "
+                f"| {len(by_seed)} | {spread:.3f} |",
+                flush=True,
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
+    parser.add_argument("--only", choices=("screen", "folds"), help="one of the two rounds")
+    parser.add_argument("--choice", nargs="*", choices=list(CHOICES), help="these only")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="so many of the three seeds")
+    arguments = parser.parse_args()
+    sample = arguments.sample.resolve()
+    WORK.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
+    if arguments.only != "folds":
+        print_screen({c: screen(c, sample) for c in arguments.choice or CHOICES})
+    if arguments.only != "screen":
+        chosen = [c for c in arguments.choice or FINALISTS if c in FINALISTS]
+        for seeds in range(1, arguments.seeds + 1):
+            print_folds({c: folds(c, sample, SEEDS[:seeds]) for c in chosen})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
