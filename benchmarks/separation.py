@@ -31,6 +31,7 @@ FOLDS, SEEDS = 4, (0, 1, 2)
 CELLS = ("targets.kind=cells",)
 TOUCHING = (*CELLS, "targets.separate_touching=false", "loss.border_weight=0")
 BORDERS = ("targets.kind=cells_and_borders",)
+FLAT = (*BORDERS, "model.depth=3")
 DISTANCE = ("loss.distance=1", "records.maps=[border,distance]")
 
 # Each choice is a config value of the same network and the same records.
@@ -43,25 +44,26 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "cells, distance": (*TOUCHING, *DISTANCE),
     "cells, separated, w0 = 10, distance": (*CELLS, "loss.border_weight=10", *DISTANCE),
     "borders": BORDERS,
-    "borders, w0 = 0": (*BORDERS, "loss.border_weight=0"),
     "borders, distance": (*BORDERS, *DISTANCE),
-    # learning from few images, each upon "borders"
-    "no deformation": (*BORDERS, "augment.deviation_pixels=0"),
-    "deformation doubled": (*BORDERS, "augment.deviation_pixels=20"),
-    "no rotation": (*BORDERS, "augment.rotation_degrees=0"),
-    "no zoom": (*BORDERS, "augment.zoom=[1,1]"),
-    "grey values milder": (*BORDERS, "augment.brightness=0.1", "augment.contrast=0.1"),
+    "borders, depth 3": (*BORDERS, "model.depth=3"),
+    # learning from few images, each upon "borders, depth 3"
+    "depth 2": (*BORDERS, "model.depth=2"),
+    "no deformation": (*FLAT, "augment.deviation_pixels=0"),
+    "deformation doubled": (*FLAT, "augment.deviation_pixels=20"),
+    "no rotation": (*FLAT, "augment.rotation_degrees=0"),
+    "no zoom": (*FLAT, "augment.zoom=[1,1]"),
+    "grey values milder": (*FLAT, "augment.brightness=0.1", "augment.contrast=0.1"),
     "gamma, noise and blur": (
-        *BORDERS, "augment.gamma=[0.7,1.4]", "augment.noise=0.1", "augment.blur_pixels=1",
+        *FLAT, "augment.gamma=[0.7,1.4]", "augment.noise=0.1", "augment.blur_pixels=1",
     ),
-    "crops of 384": (*BORDERS, "pipeline.crop=[384,384]", "pipeline.batch_size=4"),
-    "depth 3": (*BORDERS, "model.depth=3"),
-    "depth 5": (*BORDERS, "model.depth=5"),
-    "full resolution, 16 filters": (*BORDERS, "model.stride=1", "model.base_filters=16"),
-    "48 filters": (*BORDERS, "model.base_filters=48"),
-    "group normalization": (*BORDERS, "model.normalization=group"),
-    "no averaging": (*BORDERS, "train.optimizer.average=0"),
-    "no Dice loss": (*BORDERS, "loss.dice=0"),
+    "crops of 384": (*FLAT, "pipeline.crop=[384,384]", "pipeline.batch_size=4"),
+    "full resolution, 16 filters": (*FLAT, "model.stride=1", "model.base_filters=16"),
+    "48 filters": (*FLAT, "model.base_filters=48"),
+    "group normalization": (*FLAT, "model.normalization=group"),
+    "no averaging": (*FLAT, "train.optimizer.average=0"),
+    "no Dice loss": (*FLAT, "loss.dice=0"),
+    "w0 = 0": (*FLAT, "loss.border_weight=0"),
+    "w0 = 10": (*FLAT, "loss.border_weight=10"),
 }  # fmt: skip
 
 # The best of the screen, and the readout that did best there.
