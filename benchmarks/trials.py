@@ -12,6 +12,7 @@ defined otherwise. Networks and records lie in `runs/trials`, to be looked at.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -104,7 +105,8 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     overrides += [f"records.path={records}", "train.deterministic=false"]
     steps = int(trial.cpu_seconds / _cpu_seconds_a_step(overrides, trial))
     phase = f"{{steps: {steps}, learning_rate: 2e-3, warmup_steps: {min(60, steps // 5)}}}"
-    run_dir = WORK / name.replace(" ", "_").replace("/", "_")
+    # Defined otherwise, it is another run.
+    run_dir = WORK / f"{re.sub('[ ,/=]+', '_', name)}-{hash_of(asdict(trial)):x}"
     overrides += [f"train.phases=[{phase}]", f"train.run_dir={run_dir}"]
     config = configuration.load(ROOT / trial.config, overrides)
     begun, begun_cpu = time.perf_counter(), time.process_time()
