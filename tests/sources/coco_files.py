@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
+
+from unet_keras.sources.coco import read_coco
 
 SIZE = (20, 30)  # height, width: not square, so that exchanged axes show
 L_SHAPE = [[3, 2, 12, 2, 12, 5, 6, 5, 6, 16, 3, 16]]  # x, y, ...: different in every direction
@@ -53,3 +56,23 @@ def save_image(path, size=SIZE, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 255, size, np.uint8)
     Image.fromarray(pixels).save(path)
     return pixels
+
+
+def load_only(folder, content, names=("A172_1.png",)):
+    references, notes = read_coco(*write(folder, train=content, images=names))
+    return [reference.load() for reference in references], notes
+
+
+def masks(sample):
+    size = [*sample.size]
+    codes = [{"size": size, "counts": counts} for counts in sample.outlines]
+    return [coco_mask.decode(code).astype(bool) for code in codes]
+
+
+def code_of(mask, *, compressed):
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    if compressed:
+        return {"size": code["size"], "counts": code["counts"].decode()}
+    columns = mask.T.ravel().astype(int)
+    edges = np.flatnonzero(np.diff(np.r_[0, columns, 1 - columns[-1]]))
+    return {"size": list(mask.shape), "counts": np.diff(np.r_[0, edges]).tolist()}

@@ -1,14 +1,12 @@
 """COCO as it should be, as LIVECell is, and as it must not be."""
 
 import json
-import logging
 import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from tests.sources.coco_files import (
@@ -16,45 +14,18 @@ from tests.sources.coco_files import (
     SIZE,
     annotation,
     coco,
+    code_of,
     image,
+    load_only,
+    masks,
     plain,
     save_image,
     square,
     write,
 )
-from unet_keras.errors import InputError
 from unet_keras.sources.coco import coco_references, read_coco
 
 LIVECELL = Path(os.environ.get("LIVECELL_SAMPLE", "../shared/data/livecell_sample"))
-
-
-def masks(sample):
-    size = [*sample.size]
-    codes = [{"size": size, "counts": counts} for counts in sample.outlines]
-    return [coco_mask.decode(code).astype(bool) for code in codes]
-
-
-def load_only(folder, content, names=("A172_1.png",)):
-    references, notes = read_coco(*write(folder, train=content, images=names))
-    return [reference.load() for reference in references], notes
-
-
-def code_of(mask, *, compressed):
-    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    if compressed:
-        return {"size": code["size"], "counts": code["counts"].decode()}
-    columns = mask.T.ravel().astype(int)
-    edges = np.flatnonzero(np.diff(np.r_[0, columns, 1 - columns[-1]]))
-    return {"size": list(mask.shape), "counts": np.diff(np.r_[0, edges]).tolist()}
-
-
-@pytest.fixture
-def shape():
-    """The L, drawn by hand."""
-    mask = np.zeros(SIZE, bool)
-    mask[2:5, 3:12] = True
-    mask[2:16, 3:6] = True
-    return mask
 
 
 def test_an_asymmetric_polygon_keeps_its_axes(tmp_path, shape):
@@ -218,242 +189,6 @@ def test_several_categories_are_classes_by_rising_id(tmp_path):
     train, test = coco_references(*folders)
     assert train.load().classes.tolist() == [4, 1, 2, 1]
     assert test.load().classes.tolist() == [3]
-
-
-class TestDirt:
-    """What the published files have, or were reported to have."""
-
-    def test_images_listed_twice_are_merged_and_equal_instances_kept_once(self, tmp_path):
-        content = coco(
-            [image(7, "A172_1.png"), image(8, "B_1.png"), image(9, "A172_1.png")],
-            [
-                annotation(1, 7, L_SHAPE),
-                annotation(2, 9, L_SHAPE),
-                annotation(3, 9, square(20, 10)),
-                annotation(4, 8, L_SHAPE),
-            ],
-        )
-        samples, notes = load_only(tmp_path, content, ("A172_1.png", "B_1.png"))
-        assert [len(sample.outlines) for sample in samples] == [2, 1]
-        assert notes.merged_images == ("A172_1.png",)
-        assert notes.repeated_instances == 1
-
-    def test_an_image_annotated_twice_has_its_instances_once(self, tmp_path):
-        listed = [annotation(k, 7, square(5 * (k % 3), 3)) for k in range(6)]
-        (sample,), notes = load_only(tmp_path, coco([image(7, "A172_1.png")], listed))
-        assert len(sample.outlines) == 3
-        assert notes.repeated_instances == 3
-
-    def test_leaks_are_reported_dropped_or_refused(self, tmp_path, caplog):
-        both = coco(
-            [image(1, "A_1.png"), image(2, "A_2.png")],
-            [annotation(1, 1, L_SHAPE), annotation(2, 2, L_SHAPE)],
-        )
-        held = coco([image(5, "A_2.png")], [annotation(1, 5, L_SHAPE)])
-        folders = write(tmp_path, train=both, val=held, images=["A_1.png", "A_2.png"])
-
-        with caplog.at_level(logging.WARNING):
-            references = coco_references(*folders)
-        assert len(references) == 3
-        assert "1 image in several splits: A_2.png" in caplog.text
-
-        references, notes = read_coco(*folders, on_leak="drop")
-        assert [(r.file_name, r.split) for r in references] == [
-            ("A_1.png", "train"),
-            ("A_2.png", "val"),
-        ]
-        assert notes.leaked_images == {"A_2.png": ("train", "val")}
-        kept = "kept in the last of train, val, test only: A_2.png"
-        assert any(kept in line for line in notes.lines())
-
-        with pytest.raises(InputError, match=r"1 image in several splits: A_2\.png.*on_leak"):
-            read_coco(*folders, on_leak="error")
-        with pytest.raises(InputError, match="on_leak='ignore' must be one of warn, drop, error"):
-            read_coco(*folders, on_leak="ignore")
-
-    @pytest.mark.parametrize(
-        "segmentation", [[], None, [[]], [[3, 4, 5, 6]], {"counts": [], "size": [*SIZE]}]
-    )
-    def test_instances_without_area_are_left_out(self, segmentation, tmp_path):
-        content = coco(
-            [image(7, "A172_1.png")], [annotation(1, 7, segmentation), annotation(2, 7, L_SHAPE)]
-        )
-        (sample,), notes = load_only(tmp_path, content)
-        assert len(sample.outlines) == len(sample.classes) == 1
-        assert notes.without_area == 1
-
-    def test_instances_without_a_pixel_are_left_out_when_loaded(self, tmp_path):
-        thin = [[5.1, 5.1, 5.2, 5.1, 5.1, 5.2]]
-        nothing = code_of(np.zeros(SIZE, bool), compressed=True)
-        listed = [
-            annotation(1, 7, thin, category_id=1),
-            annotation(2, 7, L_SHAPE, category_id=2),
-            annotation(3, 7, nothing),
-        ]
-        content = coco([image(7, "A172_1.png")], listed, categories=(1, 2))
-        folders = write(tmp_path, train=content, images=["A172_1.png"])
-        (reference,) = coco_references(*folders)
-        assert reference.instance_count == 3
-        assert reference.load().classes.tolist() == [2]
-
-    def test_polygons_of_two_points_beside_others_are_left_out(self, tmp_path, shape):
-        # pycocotools would take four numbers for a box.
-        content = coco([image(7, "A172_1.png")], [annotation(1, 7, [[20, 10, 5, 5], *L_SHAPE, []])])
-        (sample,), _ = load_only(tmp_path, content)
-        np.testing.assert_array_equal(masks(sample), [shape])
-
-    def test_crowds_are_left_out(self, tmp_path):
-        content = coco(
-            [image(7, "A172_1.png")],
-            [annotation(1, 7, L_SHAPE), annotation(2, 7, square(0, 0, 15), iscrowd=1)],
-        )
-        (sample,), notes = load_only(tmp_path, content)
-        assert len(sample.outlines) == 1
-        assert notes.crowds == 1
-
-    def test_instances_of_absent_images_and_images_without_instances(self, tmp_path):
-        content = coco([image(7, "A172_1.png")], [annotation(1, 99, L_SHAPE)])
-        (sample,), notes = load_only(tmp_path, content)
-        assert sample.outlines == ()
-        assert sample.classes.shape == (0,)
-        assert (notes.orphans, notes.empty_images) == (1, 1)
-
-    def test_a_clean_source_has_only_missing_splits_to_report(self, tmp_path):
-        _, notes = load_only(tmp_path, plain())
-        assert notes.lines() == ["no JSON file for split val", "no JSON file for split test"]
-        assert (notes.images, notes.instances) == ({"train": 1}, {"train": 1})
-
-
-class TestMistakes:
-    """One line that says what, where and how to mend it."""
-
-    def test_missing_folders(self, tmp_path):
-        images, annotations = write(tmp_path, train=plain(), images=["A172_1.png"])
-        with pytest.raises(InputError, match=r"source\.images=.*absent is not a folder"):
-            coco_references(tmp_path / "absent", annotations)
-        with pytest.raises(InputError, match=r"source\.annotations=.*absent is not a folder"):
-            coco_references(images, tmp_path / "absent")
-
-    def test_missing_or_ambiguous_json(self, tmp_path):
-        images, annotations = write(tmp_path)
-        (annotations / "train.json").write_text("{}")
-        with pytest.raises(InputError, match=r"No livecell_coco_train\.json.*there: train\.json"):
-            coco_references(images, annotations)
-        for name in "ab":
-            (annotations / name).mkdir()
-            (annotations / name / "livecell_coco_train.json").write_text("{}")
-        with pytest.raises(InputError, match="Two files for split train"):
-            coco_references(images, annotations)
-
-    def test_missing_images_are_counted_and_one_is_named(self, tmp_path):
-        content = coco([image(k, f"A_{k}.png") for k in range(4)], [])
-        folders = write(tmp_path, train=content, images=["A_0.png"])
-        pattern = r"3 of 4 images named in .*livecell_coco_train\.json are not in .*A_1\.png \(id 1"
-        with pytest.raises(InputError, match=pattern):
-            coco_references(*folders)
-
-    def test_an_image_that_is_there_twice(self, tmp_path):
-        folders = write(tmp_path, train=plain())
-        for name in "ab":
-            save_image(folders[0] / name / "A172_1.png")
-        with pytest.raises(InputError, match=r"A172_1\.png \(image 7 of .* is there twice"):
-            coco_references(*folders)
-
-    def test_another_size_than_the_json_says(self, tmp_path):
-        folders = write(tmp_path, train=plain())
-        save_image(folders[0] / "A172_1.png", SIZE[::-1])
-        (reference,) = coco_references(*folders)
-        with pytest.raises(InputError, match=r"A172_1\.png is 20 x 30 .* says 30 x 20 for image 7"):
-            reference.load()
-
-    def test_sizes_may_be_left_out(self, tmp_path):
-        content = plain()
-        del content["images"][0]["height"]
-        (sample,), _ = load_only(tmp_path, content)
-        assert sample.size == SIZE
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "at byte 0 the file ends"),
-            ("<html>not found</html>", "at byte 0 stands '<html>"),
-            ("[1, 2]", "expected a JSON object"),
-            ('{"images": [], "annotations": [}', "at byte 31"),
-            ('{"images": [], "annotations": [{"id": 1, "image_id": 3, "segm', "at byte 56"),
-            ('{"images": [] "annotations": []}', "expected ',' or '}'"),
-            ('{"images": [], "annotations": []} x', "expected the end of the file"),
-            ('{"images": [] ', "the file ends"),
-            ('{"images": [1, "annotations": []}', "is not an object|is not COCO JSON"),
-            ("{" + '"images":' + "[" * 100_000, "nested too deeply"),
-        ],
-    )
-    def test_what_is_not_json(self, text, message, tmp_path):
-        with pytest.raises(InputError, match=message) as caught:
-            coco_references(*write(tmp_path, train=text))
-        assert "livecell_coco_train.json is not COCO JSON" in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda c: c.pop("images"), "it has no 'images' .only annotations, categories"),
-            (lambda c: c.pop("annotations"), "it has no 'annotations'"),
-            (lambda c: c["images"][0].pop("id"), "in images, one at byte .* has no 'id'"),
-            (lambda c: c["images"][0].pop("file_name"), "id 7 at byte .* has no 'file_name'"),
-            (lambda c: c["annotations"][0].pop("image_id"), "id 1 at byte .* has no 'image_id'"),
-            (lambda c: c["annotations"][0].pop("category_id"), "has no 'category_id'"),
-            (lambda c: c["images"][0].update(id=[7]), "an id or a name that is no number"),
-            (lambda c: c["images"][0].update(height="20"), "'20', 30., which are no whole"),
-            (lambda c: c["annotations"][0].update(image_id={}), "an id or a name that is no"),
-            (lambda c: c["annotations"].append(3), "in annotations, one .* is not an object"),
-            (lambda c: c["annotations"][0].update(segmentation=[1, 2]), "neither polygons nor"),
-            (lambda c: c["annotations"][0].update(segmentation={"size": [1]}), "neither polygons"),
-            (lambda c: c["images"].append(image(7, "b.png")), "id 7 to two images, A172_1.png and"),
-            (
-                lambda c: c["images"].append(image(8, "A172_1.png", height=9)),
-                "id 8 .* another size than 7",
-            ),
-        ],
-    )
-    def test_what_is_not_coco(self, change, message, tmp_path):
-        content = plain()
-        change(content)
-        with pytest.raises(InputError, match=message) as caught:
-            coco_references(*write(tmp_path, train=content, images=["A172_1.png", "b.png"]))
-        assert "livecell_coco_train.json" in str(caught.value)
-
-    @pytest.mark.parametrize(
-        "segmentation",
-        [
-            [[0, 0, 5, 0, 5, "x"]],
-            [[0, 0, 5, 0, 5, None]],
-            [[0, 0, 5, 0, 5, 5, 7]],
-            [[0, 0, 5, 0, 5, 1e9]],
-            [[0, 0, 5, 0, 5, float("nan")]],
-            {"size": [*SIZE], "counts": [5, 5]},
-            {"size": [*SIZE], "counts": [-5, 605]},
-            {"size": [*SIZE[::-1]], "counts": [600]},
-            {"size": [*SIZE], "counts": "zzzzz"},
-            {"size": [*SIZE], "counts": "ß"},
-            {"size": [*SIZE], "counts": [600.5, "x"]},
-            {"size": 3, "counts": [600]},
-        ],
-    )
-    def test_damaged_outlines_are_named(self, segmentation, tmp_path):
-        content = coco([image(7, "A172_1.png")], [annotation(31, 7, segmentation)])
-        (reference,) = coco_references(*write(tmp_path, train=content, images=["A172_1.png"]))
-        with pytest.raises(InputError, match=r"annotation 31 in .*livecell_coco_train\.json"):
-            reference.load()
-
-    def test_a_json_that_was_replaced_meanwhile(self, tmp_path):
-        folders = write(tmp_path, train=plain(), images=["A172_1.png"])
-        (reference,) = coco_references(*folders)
-        write(tmp_path, train=json.dumps(plain(), indent=2))
-        with pytest.raises(InputError, match="changed while it was being converted"):
-            reference.load()
-        (folders[1] / "livecell_coco_train.json").unlink()
-        with pytest.raises(InputError, match="cannot be read anymore"):
-            reference.load()
 
 
 @pytest.mark.skipif(not LIVECELL.is_dir(), reason="the LIVECell sample is not here")
