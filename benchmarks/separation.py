@@ -63,12 +63,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "no averaging": (*FLAT, "train.optimizer.average=0"),
     "no Dice loss": (*FLAT, "loss.dice=0"),
     "w0 = 0": (*FLAT, "loss.border_weight=0"),
+    # after `python -m unet_keras.train configs/default_model.yaml`
+    "pretrained on synthetic cells": (*FLAT, "train.start_from=runs/default_model"),
     "w0 = 10": (*FLAT, "loss.border_weight=10"),
 }  # fmt: skip
 
 # The best of the screen, and the readout that did best there.
 FINALISTS = {
-    "borders": "watershed 3 0.05",
+    "borders, depth 3": "watershed 1.5 0.1",
+    "pretrained on synthetic cells": "watershed 1.5 0.1",
+    "borders": "watershed 1.5 0.1",
+    "grey values milder": "watershed 1.5 0.1",
+    "cells, separated, w0 = 10": "watershed 3 0.1",
 }
 
 SMOOTHINGS, PROMINENCES = (0, 1.5, 3), (0.05, 0.1, 0.2)

@@ -1,37 +1,38 @@
-"""Fine-tune a saved model on a few images and their masks.
+"""Refine a trained network with a few images and masks, and draw what that changed.
 
-python examples/fine_tune.py MODEL.keras IMAGES MASKS [EPOCHS]
+python examples/fine_tune.py IMAGES MASKS [key.path=value ...]
+Starts from the network that ships, which knows synthetic cells only. Of five pairs four are learned
+from; the fifth chooses the epoch and shows the difference, in fine_tuned.png.
 """
 
 import sys
+from pathlib import Path
 
-import keras
+from unet_keras import config, drawing
+from unet_keras.evaluation.scoring import predictor_of, read_records, rules_of, score_split
+from unet_keras.inference.loading import load_model, open_run
+from unet_keras.model.pretrained import resolve
+from unet_keras.records.conversion import convert
+from unet_keras.training.fit import train
 
-import unet_keras
-from unet_keras import Dice, SoftDice, WeightedCrossEntropy, WeightedSum, load_dataset
+CONFIG = Path(__file__).parent.parent / "configs" / "fine_tune.yaml"
 
 
-def main(saved: str, images: str, masks: str, epochs: str = "20") -> list[float]:
-    keras.utils.set_random_seed(0)
-    # Of five pairs four are learned from; the fifth tells which epoch was the best.
-    pairs = unet_keras.folder_references(images, masks, fractions=(0.8, 0.2, 0.0))
-    unet_keras.write_records(pairs, "records/fine_tune")
-    shape = {"crop": (128, 128), "batch_size": 4}
-    augment = unet_keras.Augmentation()  # so few images are never shown twice the same
-    training = load_dataset("records/fine_tune", "train", augment=augment, **shape)
-    validation = load_dataset("records/fine_tune", "val", **shape)
-
-    model = unet_keras.load_model(saved)
-    # A small rate, so that little is forgotten of what was learned before.
-    loss = WeightedSum([WeightedCrossEntropy(), SoftDice()])
-    model.compile(keras.optimizers.Adam(1e-4), loss, metrics=[Dice()])
-    before = model.evaluate(validation, return_dict=True)["dice"]
-    file = "fine_tuned.keras"
-    best = keras.callbacks.ModelCheckpoint(file, "val_dice", mode="max", save_best_only=True)
-    fit = {"steps_per_epoch": 20, "epochs": int(epochs), "shuffle": False}
-    model.fit(training, validation_data=validation, callbacks=[best], **fit)
-    print(f"Dice {before:.3f} before, {best.best:.3f} after: {file}")
-    return [before, best.best]
+def main(images: str, masks: str, *overrides: str) -> list[float]:
+    folders = [f"source.images={images}", f"source.annotations={masks}"]
+    asked = config.load(CONFIG, [*folders, *overrides])
+    manifest = convert(asked)
+    start, end = load_model(resolve("default") / "model.keras"), open_run(train(asked)).model
+    record, scores, row = next(read_records(Path(asked.records.path), manifest, "val")), [], []
+    for name, model in (("before", start), ("after", end)):
+        predict = predictor_of(model, asked)
+        overall = score_split(asked, predict).results()["overall"]
+        scores.append(overall["segmentation_accuracy"])
+        print(f"{name}: segmentation accuracy {scores[-1]:.3f}, Dice {overall['dice']:.3f}")
+        labels = rules_of(asked.evaluate).label(predict(record["image"])[..., 0])
+        row.append(drawing.overlay(record["image"], labels))
+    drawing.write_png("fine_tuned.png", drawing.panel([row], titles=["before", "after"]))
+    return scores
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_keras import build_unet, load_model, paint_labels
+from unet_keras import paint_labels
 from unet_keras.records.manifest import read_manifest
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.synthetic import synthetic_references
@@ -68,21 +68,24 @@ def test_a_custom_model_learns_from_our_losses(records: Path, workplace: Path) -
 
 
 @pytest.mark.slow
-def test_fine_tuning_on_five_pairs(workplace: Path) -> None:
-    keras.utils.set_random_seed(1)
-    start = build_unet(base_filters=4, depth=2, mean=128.0, scale=64.0)
-    start.save("start.keras")
+def test_fine_tuning_the_network_that_ships_on_five_pairs(workplace: Path) -> None:
     images, masks = write_pairs(workplace / "own", ["A1", "A2", "A3", "B1", "B2"])
-    before, after = main_of("fine_tune")("start.keras", images, masks, "2")
+    small = [
+        "pipeline.crop=[64, 64]", "pipeline.batch_size=2", "augment.jit_compile=false",
+        "train.steps_per_epoch=2", "train.phases=[{epochs: 1}]", "train.panel_epochs=0",
+        "train.precision=float32",
+    ]  # fmt: skip
+    before, after = main_of("fine_tune")(images, masks, *small)
     manifest = read_manifest("records/fine_tune")
     assert {split: part.images for split, part in manifest.splits.items()} == {
         "train": 4, "val": 1, "test": 0,
     }  # fmt: skip
-    tuned = load_model("fine_tuned.keras").get_weights()
-    moved = [np.abs(a - b).max() for a, b in zip(start.get_weights(), tuned, strict=True)]
-    assert max(moved) > 0
-    assert 0 <= before <= 1
-    assert 0 <= after <= 1
+    # Synthetic cells it knows already; two steps do not make it forget them.
+    assert before > 0.3
+    assert after > 0.1
+    assert before != after
+    with Image.open("fine_tuned.png") as picture:
+        assert picture.width > 2 * 96
 
 
 @pytest.mark.slow

@@ -39,7 +39,12 @@ def main() -> None:
         "left out; the exit status is 1 then. TIFF images of more than 33 million pixels are "
         "predicted in parts, and go on where they were when the command is run again.",
     )
-    parser.add_argument("model", metavar="MODEL", help="run folder, .keras file or SavedModel")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="run folder, .keras file, SavedModel, or default: a network that ships, "
+        "trained on synthetic phase-contrast cells",
+    )
     parser.add_argument(
         "images", metavar="IMAGES", nargs="+",
         help="files, folders, patterns; TIFF (all pages), PNG, JPEG; 8 or 16 bit, grey or RGB",

@@ -37,7 +37,9 @@ def main() -> None:
         "?output=json&outlines=polygons' (output: json, mask, labels, probability, overlay, all; "
         "outlines: rle, polygons, none). Stop it with Ctrl-C.",
     )
-    parser.add_argument("model", metavar="MODEL", help="run folder, .keras file or SavedModel")
+    parser.add_argument(
+        "model", metavar="MODEL", help="run folder, .keras file, SavedModel or default"
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",

@@ -17,8 +17,12 @@ from unet_keras.inference.serving import load_saved_model
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.model import layers, losses, metrics  # noqa: F401 - saved models name their classes
 from unet_keras.model.geometry import map_channels
+from unet_keras.model.pretrained import resolve
 from unet_keras.pipeline.kinds import class_names
 from unet_keras.records.manifest import MANIFEST_NAME, read_manifest
+
+# Of the network that ships, beside its `model.keras`.
+PACKED = "metadata.json"
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def open_predictor(
     """Open what predicts images.
 
     Args:
-        path: A run folder, a `.keras` file or a SavedModel.
+        path: A run folder, a `.keras` file, a SavedModel, or `default` for the network that ships.
         tile: Side of the tiles in pixels; None predicts whole images.
         halo: As for `predict_tiled`; a SavedModel has all it can see.
         blend: Likewise.
@@ -140,6 +144,7 @@ def open_predictor(
     Raises:
         InputError: The path is none of these, or a SavedModel shall have a halo or blend.
     """
+    path = resolve(path)
     if (path / "saved_model.pb").exists():
         if halo is not None or blend:
             raise InputError(
@@ -161,7 +166,10 @@ def open_predictor(
             tile,
         )
     metadata: dict[str, Any] = {}
-    if path.is_dir():
+    if (path / PACKED).exists():
+        model = load_model(path / "model.keras")
+        metadata = json.loads((path / PACKED).read_text(encoding="utf-8"))
+    elif path.is_dir():
         opened = open_run(path, overrides)
         model = opened.model
         if (path / MANIFEST_NAME).exists():

@@ -66,7 +66,8 @@ class Train:
     Attributes:
         run_dir: Folder of the run.
         start_from: Run folder or `.keras` file whose weights training starts from (fine-tuning),
-            with the same `model.*` but for the classes; empty for random ones.
+            with the same `model.*` but for the classes; `default` for the network that ships
+            (base_filters 32, depth 3, stride 2); empty for random ones.
         precision: Of the computation; `auto` takes what the device is fast in.
         optimizer: What turns gradients into steps, the same in all phases.
         phases: Stretches of training, one after the other.

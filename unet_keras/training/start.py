@@ -8,6 +8,7 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.model import layers  # noqa: F401 - saved models name its classes
+from unet_keras.model.pretrained import resolve
 from unet_keras.model.unet import MAPS
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def read_weights(path: Path) -> Weights:
     """Read the weights of a trained network.
 
     Args:
-        path: A run folder or a `.keras` file.
+        path: A run folder, a `.keras` file, or `default` for the network that ships.
 
     Returns:
         The arrays of each layer that has any.
@@ -31,10 +32,12 @@ def read_weights(path: Path) -> Weights:
     Raises:
         InputError: There is none, or it is no Keras model.
     """
-    file = path / "model.keras" if path.is_dir() else path
+    found = resolve(path)
+    file = found / "model.keras" if found.is_dir() else found
     if not file.is_file():
         raise InputError(
-            f"train.start_from={path} is neither a .keras file nor a run folder with model.keras"
+            f"train.start_from={path} is neither a .keras file nor a run folder with model.keras, "
+            "nor `default`"
         )
     try:
         model = keras.saving.load_model(file, compile=False)

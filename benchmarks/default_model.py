@@ -1,0 +1,85 @@
+"""How the network that ships does on real images that it was not trained for, and how it is packed.
+
+    python benchmarks/default_model.py SAMPLE       its scores on LIVECell's sample, as Markdown,
+                                                    and pictures in runs/default_model
+    python benchmarks/default_model.py --pack RUN   put a run of configs/default_model.yaml, which
+                                                    `evaluate` has scored, in its place
+
+The sample's images took no part in training, and nothing was chosen by them.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACE = ROOT / "unet_keras" / "model" / "default"
+PICTURES = ROOT / "runs" / "default_model"
+
+
+def pack(run: Path) -> None:
+    """Write the run's network, in float32 and without its optimizer, and what is known of it."""
+    from unet_keras.inference.loading import describe_run, open_run
+    from unet_keras.records.manifest import read_manifest
+    from unet_keras.training.fit import build_network
+    from unet_keras.training.start import read_weights, take_weights
+
+    opened = open_run(run)
+    model = build_network(opened.config, read_manifest(run))
+    take_weights(model, read_weights(run), run)
+    PLACE.mkdir(exist_ok=True)
+    model.save(PLACE / "model.keras")
+    text = json.dumps(describe_run(opened), indent=2, sort_keys=True)
+    (PLACE / "metadata.json").write_text(text + "\n")
+    print(f"{PLACE}: {(PLACE / 'model.keras').stat().st_size / 1e6:.1f} MB")
+
+
+def score(sample: Path) -> None:
+    """Print scores by cell type, and draw what was found."""
+    from unet_keras import drawing
+    from unet_keras.evaluation.instances import segmentation_accuracy
+    from unet_keras.inference.instances import InstanceRules, foreground_of
+    from unet_keras.inference.loading import open_predictor
+    from unet_keras.sources.coco import read_coco
+    from unet_keras.targets.labels import paint_labels
+
+    predictor = open_predictor(Path("default"))
+    rules = InstanceRules.of(predictor.metadata)
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    for reference in read_coco(sample / "images", sample / "annotations")[0]:
+        image = reference.load()
+        labels = rules.label(foreground_of(predictor(image.image)))
+        scores = segmentation_accuracy(image.outlines, labels)
+        truth, found = paint_labels(image.outlines, image.size) > 0, labels > 0
+        dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+        rows.setdefault(image.group, []).append(
+            (dice, scores["segmentation_accuracy"], scores["segmentation_accuracy_50"])
+        )
+        drawing.write_png(
+            PICTURES / f"{Path(image.file_name).stem}.png", drawing.overlay(image.image, labels)
+        )
+    rows["all"] = [row for group in rows.values() for row in group]
+    print("| cell type | images | Dice | SA | SA50 |\n|---|---|---|---|---|")
+    for group, scored in rows.items():
+        means = " | ".join(f"{value:.2f}" for value in np.mean(scored, axis=0))
+        print(f"| {group} | {len(scored)} | {means} |")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sample", type=Path, nargs="?", help="images/ and annotations/")
+    parser.add_argument("--pack", type=Path, metavar="RUN")
+    arguments = parser.parse_args()
+    if arguments.pack:
+        pack(arguments.pack)
+    if arguments.sample:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        score(arguments.sample)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
