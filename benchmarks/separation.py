@@ -45,7 +45,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "cells, separated, w0 = 10, distance": (*CELLS, "loss.border_weight=10", *DISTANCE),
     "borders": BORDERS,
     "borders, distance": (*BORDERS, *DISTANCE),
-    "borders, depth 3": (*BORDERS, "model.depth=3"),
+    "borders, depth 3": FLAT,
+    "borders of 2 pixels, depth 3": (*FLAT, "targets.outline_pixels=2"),
+    "borders of 3 pixels, depth 3": (*FLAT, "targets.outline_pixels=3"),
     # learning from few images, each upon "borders, depth 3"
     "depth 2": (*BORDERS, "model.depth=2"),
     "no deformation": (*FLAT, "augment.deviation_pixels=0"),
@@ -70,10 +72,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # The best of the screen, and the readout that did best there.
 FINALISTS = {
-    "borders, depth 3": "watershed 1.5 0.1",
+    "borders of 2 pixels, depth 3": "watershed 3 0.1",
     "pretrained on synthetic cells": "watershed 1.5 0.1",
+    "borders, depth 3": "watershed 1.5 0.1",
     "borders": "watershed 1.5 0.1",
-    "grey values milder": "watershed 1.5 0.1",
     "cells, separated, w0 = 10": "watershed 3 0.1",
 }
 
@@ -149,11 +151,9 @@ def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
     for seed in seeds:
         for fold in range(FOLDS):
             scored = tuple(n for n, f in zip(names, fold_of, strict=True) if f == fold)
-            overrides, readout = CHOICES[choice], FINALISTS[choice]
+            overrides = CHOICES[choice]
             trial = Trial(
-                CONFIG, overrides, tuple(names), scored, CPU_SECONDS,
-                {name: rules for name, rules in readouts(overrides).items()
-                 if name in (readout, f"{readout}, TTA")}, seed,
+                CONFIG, overrides, tuple(names), scored, CPU_SECONDS, readouts(overrides), seed,
             )  # fmt: skip
             name = f"folds/{choice}/seed {seed}/fold {fold}"
             found.append(run(trial, name, FILE, where(sample)))

@@ -48,6 +48,12 @@ EFFECTS: dict[str, tuple[Callable[[Config], Any], str, str, list[str]]] = {
     "source.counts": (see.source, "[3, 1, 1]", "[4, 1, 1]", []),
     "source.size": (see.pixels, "[96, 112]", "[112, 96]", []),
     "targets.kind": (see.batches, "boundary", "cells_and_borders", ["evaluate.method=watershed"]),
+    "targets.outline_pixels": (
+        see.batches,
+        "1",
+        "2",
+        ["targets.kind=cells_and_borders", "evaluate.method=watershed"],
+    ),
     "targets.sigma_pixels": (see.records, "5", "3", []),
     "targets.separate_touching": (see.records, "true", "false", []),
     "targets.overlap": (see.records, "smallest", "largest", []),

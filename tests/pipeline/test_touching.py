@@ -3,12 +3,14 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from unet_keras.pipeline import geometry
 from unet_keras.pipeline.sampling import sample_field
 from unet_keras.pipeline.touching import extend_border, outline_pixels, separate_touching
 from unet_keras.targets.borders import border_map
+from unet_keras.targets.labels import outline_pixels as outline_pixels_of_arrays
 from unet_keras.targets.labels import separate_touching as separate_in_numpy
 
 
@@ -95,3 +97,20 @@ def test_outlines_are_those_of_scikit_image(size, instances, seed):
     labels = np.random.default_rng(seed).integers(0, instances + 1, (3, *size)).astype(np.int32)
     for one, outline in zip(labels, outline_pixels(labels).numpy(), strict=True):
         np.testing.assert_array_equal(outline, find_boundaries(one, connectivity=1, mode="inner"))
+    for width in (1, 2, 3):
+        for one, outline in zip(labels, outline_pixels(labels, width).numpy(), strict=True):
+            np.testing.assert_array_equal(outline, outline_pixels_of_arrays(one, width))
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_wide_outlines_are_what_erosion_takes(width):
+    labels = np.zeros((40, 50), np.uint16)
+    labels[3:20, 4:30] = 1
+    labels[20:38, 10:30] = 2  # touches the first
+    labels[5:30, 35:50] = 3  # reaches the image's edge, which is no outline
+    taken = np.zeros(labels.shape, bool)
+    for number in (1, 2, 3):
+        cell = np.pad(labels == number, width, mode="edge")
+        kept = ndimage.binary_erosion(cell, iterations=width)[width:-width, width:-width]
+        taken |= (labels == number) & ~kept
+    np.testing.assert_array_equal(outline_pixels_of_arrays(labels, width), taken)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,6 +48,13 @@ def score_split(
     parted = manifest.separate and config.targets.kind != "cells_and_borders"
     rules = rules_of(settings, separate=manifest.separate)
     kind, maps = config.targets.kind, len(config.loss.maps)
+    perfect = partial(
+        perfect_cells,
+        kind=kind,
+        maps=maps,
+        separate=manifest.separate,
+        outline_width=config.targets.outline_pixels,
+    )
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     for record in read_records(path, manifest, settings.split):
         probability = foreground_of(predictor(record["image"]))
@@ -62,9 +70,7 @@ def score_split(
             predicted,
             # What the network was to learn: pixels between touching instances are background.
             foreground=separate_touching(truth) > 0 if parted else None,
-            learned=None
-            if kind == "cells" and not maps
-            else rules.label(perfect_cells(truth, kind, maps, separate=manifest.separate)[..., 0]),
+            learned=None if kind == "cells" and not maps else rules.label(perfect(truth)[..., 0]),
         )
         if progress is not None:
             progress(1)

@@ -44,7 +44,12 @@ def as_cells(probabilities: np.ndarray, kind: Kind, maps: int = 0) -> np.ndarray
 
 
 def perfect_cells(
-    labels: np.ndarray, kind: Kind, maps: int = 0, *, separate: bool = True
+    labels: np.ndarray,
+    kind: Kind,
+    maps: int = 0,
+    *,
+    separate: bool = True,
+    outline_width: int = 1,
 ) -> np.ndarray:
     """Return what `as_cells` makes of the answer of a network without errors.
 
@@ -53,11 +58,12 @@ def perfect_cells(
         kind: What the network learned.
         maps: T: 1 if it learned the distance map too.
         separate: Whether touching instances were separated for it, unless outlines part them.
+        outline_width: Of the outlines that it learned, in pixels.
 
     Returns:
         float32 (H, W, 1).
     """
-    outline = outline_pixels(labels)
+    outline = outline_pixels(labels, outline_width)
     parted = separate_touching(labels) if separate else labels
     if kind == "boundary":
         said = outline[..., np.newaxis].astype(np.float32)

@@ -45,6 +45,7 @@ def load_dataset(
     start_step: int = 0,
     training: bool | None = None,
     kind: Kind = "cells",
+    outline_pixels: int = 1,
     border_weight: float = 10.0,
     class_weights: Sequence[float] = (),
     regression_maps: Sequence[str] = (),
@@ -68,6 +69,7 @@ def load_dataset(
             True for `train` only.
         kind: What the class index tells: `cells`, `boundary` or `cells_and_borders`; see
             `pipeline.kinds`.
+        outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
         border_weight: w0 of Ronneberger et al. (2015), eq. 2.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         regression_maps: Maps that y carries between class and weight.
@@ -100,6 +102,7 @@ def load_dataset(
         packing=Packing(
             separate=manifest.separate,
             kind=kind,
+            outline_pixels=outline_pixels,
             border_weight=border_weight,
             class_weights=tuple(class_weights),
             regression_maps=len(regression_maps),

@@ -27,6 +27,7 @@ class Packing:
     Attributes:
         separate: Whether pixels that touch another instance become background.
         kind: What the class index tells.
+        outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
         border_weight: w0; above 0, the last of the maps is the border map.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         regression_maps: How many maps y carries between class and weight.
@@ -36,6 +37,7 @@ class Packing:
 
     separate: bool
     kind: Kind
+    outline_pixels: int
     border_weight: float
     class_weights: tuple[float, ...]
     regression_maps: int
@@ -46,7 +48,9 @@ class Packing:
         """Return what follows the image in a batch: y; class index and weight; or the first."""
         labels = tf.cast(labels, tf.int32)
         cells = classes_from(labels, separate=self.separate)
-        classes = cells if self.kind == "cells" else outline_classes(labels, self.kind)
+        classes = cells
+        if self.kind != "cells":
+            classes = outline_classes(labels, self.kind, self.outline_pixels)
         border = None
         if self.border_weight > 0 and maps is not None:
             # Border maps are 0 in the foreground, but were continued into it.
@@ -82,18 +86,19 @@ def classes_from(labels: tf.Tensor, *, separate: bool) -> tf.Tensor:
     return tf.where(separate_touching(numbers) > 0, classes, 0) if separate else classes
 
 
-def outline_classes(labels: tf.Tensor, kind: Kind) -> tf.Tensor:
+def outline_classes(labels: tf.Tensor, kind: Kind, width: int = 1) -> tf.Tensor:
     """Return the class of each pixel where outlines are a class, drawn anew on warped labels.
 
     Args:
         labels: int32 (B, H, W, N), label map first.
         kind: `boundary` or `cells_and_borders`.
+        width: Of outlines, in pixels.
 
     Returns:
         int32 (B, H, W), 0 background.
     """
     numbers = labels[..., 0]
-    outline = tf.cast(outline_pixels(numbers), tf.int32)
+    outline = tf.cast(outline_pixels(numbers, width), tf.int32)
     return outline if kind == "boundary" else tf.where(numbers > 0, 1 + outline, 0)
 
 

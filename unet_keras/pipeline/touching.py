@@ -27,19 +27,23 @@ def _beside(down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
     return line | tf.pad(across, [*room, [0, 0], [1, 0]]) | tf.pad(across, [*room, [0, 0], [0, 1]])
 
 
-def outline_pixels(labels: tf.Tensor) -> tf.Tensor:
+def outline_pixels(labels: tf.Tensor, width: int = 1) -> tf.Tensor:
     """Mark the outermost pixels of each instance, as `targets.labels.outline_pixels`.
 
     Args:
         labels: int32 (..., H, W), 0 background.
+        width: How many pixels deep, in steps over edges; at least 1.
 
     Returns:
         bool (..., H, W).
     """
     labels = tf.convert_to_tensor(labels)
-    down = labels[..., :-1, :] != labels[..., 1:, :]
-    across = labels[..., :-1] != labels[..., 1:]
-    return _beside(down, across) & (labels != 0)
+    inside = labels
+    for _ in range(width):
+        down = inside[..., :-1, :] != inside[..., 1:, :]
+        across = inside[..., :-1] != inside[..., 1:]
+        inside = tf.where(_beside(down, across), tf.zeros_like(labels), inside)
+    return (labels != 0) & (inside == 0)
 
 
 def extend_border(border: tf.Tensor, foreground: tf.Tensor, *, steps: int = 2) -> tf.Tensor:

@@ -120,18 +120,26 @@ class Targets:
     Attributes:
         kind: `cells`, the instances, parted where they touch; `boundary`, 1 on their outermost
             pixels; `cells_and_borders`, three classes: background, inside, outermost pixels.
+        outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
         sigma_pixels: Width of the border weights (Ronneberger et al. 2015, eq. 2).
         separate_touching: Whether pixels that touch another instance become background.
         overlap: Which instance owns a pixel that several cover.
     """
 
     kind: Literal["cells", "boundary", "cells_and_borders"] = "cells"
+    outline_pixels: int = 1
     sigma_pixels: float = 5.0
     separate_touching: bool = True
     overlap: Literal["smallest", "largest", "first", "last"] = "smallest"
 
     def __post_init__(self) -> None:
         demand_positive(self.sigma_pixels, "targets.sigma_pixels")
+        demand_positive(self.outline_pixels, "targets.outline_pixels")
+        demand(
+            self.outline_pixels == 1 or self.kind == "cells_and_borders",
+            f"targets.outline_pixels={self.outline_pixels} is for targets.kind=cells_and_borders, "
+            f"not {self.kind}",
+        )
 
 
 @dataclass(frozen=True)

@@ -118,13 +118,16 @@ def separate_touching(labels: np.ndarray) -> np.ndarray:
     return np.where(_at_contact(labels), labels.dtype.type(0), labels)
 
 
-def outline_pixels(labels: np.ndarray) -> np.ndarray:
+def outline_pixels(labels: np.ndarray, width: int = 1) -> np.ndarray:
     """Mark the outermost pixels of each instance: those with a 4-neighbor that it does not own.
+
+    Of more width, also the outermost pixels of what is left then, and so on.
 
     Where instances touch, both have theirs; the image's edge is no outline.
 
     Args:
         labels: Any integer dtype, (H, W), 0 background.
+        width: In pixels, at least 1.
 
     Returns:
         bool (H, W).
@@ -133,12 +136,15 @@ def outline_pixels(labels: np.ndarray) -> np.ndarray:
         InputError: `labels` is no label map.
     """
     _require_label_map(labels)
-    marked = np.zeros(labels.shape, bool)
-    for lines, marks in ((labels, marked), (labels.T, marked.T)):
-        differ = lines[:-1] != lines[1:]
-        marks[:-1] |= differ
-        marks[1:] |= differ
-    return marked & (labels > 0)
+    inside = labels.copy()
+    for _ in range(width):
+        marked = np.zeros(labels.shape, bool)
+        for lines, marks in ((inside, marked), (inside.T, marked.T)):
+            differ = lines[:-1] != lines[1:]
+            marks[:-1] |= differ
+            marks[1:] |= differ
+        inside[marked] = 0
+    return (labels > 0) & (inside == 0)
 
 
 def touching_share(labels: np.ndarray) -> float:

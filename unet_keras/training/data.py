@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from unet_keras.config import Config
 from unet_keras.drawing import write_png
+from unet_keras.errors import InputError
 from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.pipeline.kinds import balanced_weights
 from unet_keras.records.manifest import Manifest, read_manifest
@@ -101,6 +102,7 @@ def draw_preview(config: Config, count: int) -> Path:
         border_weight=shown.border_weight,
         class_weights=class_weights(config, read_manifest(config.records.path)),
         kind=config.targets.kind,
+        outline_pixels=config.targets.outline_pixels,
     )
     path = run.with_name(f"{run.name}-preview.png")
     write_png(path, picture)
@@ -111,9 +113,15 @@ def class_weights(config: Config, manifest: Manifest) -> tuple[float, ...]:
     """Return w_c as the config says: numbers, or what balances the training pixels' classes.
 
     Raises:
-        InputError: A class that was to be balanced does not occur.
+        InputError: A class that was to be balanced does not occur, or its share is not known.
     """
     if config.loss.class_weights == "balanced":
+        if config.targets.outline_pixels > 1:
+            raise InputError(
+                "loss.class_weights=balanced knows the share of outlines one pixel wide only, not "
+                f"targets.outline_pixels={config.targets.outline_pixels}: give three numbers, for "
+                "background, cell and border"
+            )
         return balanced_weights(manifest, config.targets.kind)
     return tuple(config.loss.class_weights)
 
@@ -124,6 +132,7 @@ def _dataset_arguments(config: Config, stretch: Stretch, margin: int) -> dict[st
         "batch_size": config.pipeline.batch_size,
         "border_weight": stretch.border_weight,
         "kind": config.targets.kind,
+        "outline_pixels": config.targets.outline_pixels,
         "class_weights": class_weights(config, read_manifest(config.records.path)),
         "margin": margin,
         "regression_maps": config.loss.maps,

@@ -55,6 +55,7 @@ def preview_picture(
     border_weight: float,
     class_weights: Sequence[float] = (),
     kind: Kind = "cells",
+    outline_pixels: int = 1,
 ) -> np.ndarray:
     """Draw the first samples that training with these values sees, one a row.
 
@@ -67,6 +68,7 @@ def preview_picture(
         border_weight: w0 of the weights.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         kind: What the classes are that have these weights.
+        outline_pixels: How wide the borders of `cells_and_borders` are.
 
     Returns:
         uint8 (H, W, 3): image, the same with a grid on it that was straight and square, labels,
@@ -79,6 +81,7 @@ def preview_picture(
     drawn = read_samples(
         records, count, augmentation=augmentation, crop=crop, seed=seed,
         border_weight=border_weight, class_weights=class_weights, kind=kind,
+        outline_pixels=outline_pixels,
     )  # fmt: skip
     rows = [_row(sample, highest) for sample in drawn]
     return drawing.panel(rows, ("image", "deformation", "labels", f"weights 0 to {highest:g}"))
@@ -94,13 +97,15 @@ def read_samples(
     border_weight: float,
     class_weights: Sequence[float] = (),
     kind: Kind = "cells",
+    outline_pixels: int = 1,
 ) -> Iterator[Sample]:
     """Yield what `load_dataset` yields, and what it does not hand on: labels and deformation."""
     manifest = read_manifest(records)
     moving = NO_AUGMENTATION if augmentation.mode == "none" else augmentation
     batches = load_dataset(
         records, "train", crop=crop, batch_size=1, augment=augmentation, seed=seed,
-        border_weight=border_weight, class_weights=class_weights, kind=kind, cache=False,
+        border_weight=border_weight, class_weights=class_weights, kind=kind,
+        outline_pixels=outline_pixels, cache=False,
     )  # fmt: skip
     if augmentation.mode == "append":
         batches = batches.skip(1).shard(2, 0)  # the transformed ones
