@@ -28,9 +28,11 @@ FILE = RESULTS / "separation.json"
 CPU_SECONDS = 480.0  # 4 minutes on two cores
 FOLDS, SEEDS = 4, (0, 1, 2)
 
-CELLS = ("targets.kind=cells",)
+# What choices replace, whatever the config has by now.
+BASE = ("model.depth=4", "targets.outline_pixels=1", "evaluate.tta=false")
+CELLS = (*BASE, "targets.kind=cells")
 TOUCHING = (*CELLS, "targets.separate_touching=false", "loss.border_weight=0")
-BORDERS = ("targets.kind=cells_and_borders",)
+BORDERS = (*BASE, "targets.kind=cells_and_borders")
 FLAT = (*BORDERS, "model.depth=3")
 DISTANCE = ("loss.distance=1", "records.maps=[border,distance]")
 
