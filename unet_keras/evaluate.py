@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--tune",
         action="store_true",
-        help="choose threshold, smallest area and prominence of seeds on the validation split, "
+        help="choose threshold, smallest area and seeds of a watershed on the validation split, "
         "write RUN_DIR/tuned.yaml",
     )
     parser.add_argument(
@@ -160,6 +160,7 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     logger.info("threshold                 %g", tuned.rules.threshold)
     logger.info("minimum area              %d pixels", tuned.rules.minimum_area)
     if tuned.rules.method == "watershed":
+        logger.info("smoothing of seeds        %g", tuned.rules.seed_smoothing)
         logger.info("prominence of seeds       %g", tuned.rules.seed_prominence)
     logger.info(
         "%-25s %.3f on %d validation images, before %.3f",

@@ -14,6 +14,8 @@ from unet_keras.evaluation import tuning
 from unet_keras.evaluation.scoring import score_split
 from unet_keras.evaluation.tuning import (
     AREAS,
+    PROMINENCES,
+    SMOOTHINGS,
     Tuned,
     tune,
     tuned_overrides,
@@ -58,7 +60,7 @@ def test_accuracy_is_the_one_evaluate_reports_and_the_best_of_the_neighborhood(r
     assert len(steps) >= 2 * (1 + len(tuning.COARSE) + len(AREAS))
 
 
-def test_of_a_watershed_the_prominence_is_chosen_too(records):
+def test_of_a_watershed_the_seeds_are_chosen_too(records):
     """Cells that rise to their middle, with a texture that would be seeds by itself."""
     random = np.random.default_rng(0)
     known = {}
@@ -74,9 +76,12 @@ def test_of_a_watershed_the_prominence_is_chosen_too(records):
         start,
         threshold=chosen.threshold,
         minimum_area=chosen.minimum_area,
+        seed_smoothing=chosen.seed_smoothing,
         seed_prominence=chosen.seed_prominence,
     )
-    assert 0.05 <= chosen.seed_prominence <= 0.2
+    assert chosen.seed_smoothing > 0, "it takes the texture away"
+    assert chosen.seed_smoothing in SMOOTHINGS
+    assert chosen.seed_prominence in (0.01, *PROMINENCES)
     assert tuned.before < 0.1 < 0.6 < tuned.score
 
 
@@ -110,7 +115,7 @@ def test_without_validation_images_nothing_is_tuned(tmp_path):
 
 def test_what_was_tuned_is_read_back_as_overrides(tmp_path):
     assert tuned_overrides(tmp_path) == []
-    rules = InstanceRules(threshold=0.425, minimum_area=30, seed_prominence=0.05)
+    rules = InstanceRules(threshold=0.425, minimum_area=30, seed_prominence=0.05, seed_smoothing=3)
     chosen = Tuned(rules, 0.912, 0.9, "dice", 5)
     path = write_tuned(tmp_path, chosen)
     assert "5 validation images by dice: 0.9120" in path.read_text()
@@ -118,7 +123,8 @@ def test_what_was_tuned_is_read_back_as_overrides(tmp_path):
     assert (config.evaluate.threshold, config.evaluate.minimum_area) == (0.425, 3)
     assert config.evaluate.seed_prominence == 0.2, "seeds are the watershed's"
     write_tuned(tmp_path, replace(chosen, rules=replace(rules, method="watershed")))
-    assert load(overrides=tuned_overrides(tmp_path)).evaluate.seed_prominence == 0.05
+    tuned = load(overrides=tuned_overrides(tmp_path)).evaluate
+    assert (tuned.seed_prominence, tuned.seed_smoothing) == (0.05, 3)
     for damaged in ("evaluate", "- 1", "evaluate: [1]", "{"):
         path.write_text(damaged)
         with pytest.raises(InputError, match=r"tuned\.yaml is damaged: remove it, or tune again"):

@@ -32,6 +32,7 @@ TUNED_FILE = "tuned.yaml"
 COARSE = tuple(step / 10 for step in range(1, 10))
 FINE = (-0.05, -0.025, 0.025, 0.05)
 AREAS = (0, 5, 10, 20, 30, 50, 80, 120)
+SMOOTHINGS = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)
 PROMINENCES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
 
 Objective = Literal["segmentation_accuracy", "dice"]
@@ -43,8 +44,8 @@ class Tuned:
     """What was chosen.
 
     Attributes:
-        rules: Threshold, smallest area and, of a watershed, the prominence of its seeds; the others
-            as they came.
+        rules: Threshold, smallest area and, of a watershed, smoothing and prominence of its seeds;
+            the others as they came.
         score: What is reached with them on the validation split.
         before: What was reached there with the rules that came.
         objective: What was made as high as possible.
@@ -66,12 +67,12 @@ def tune(
     objective: Objective = "segmentation_accuracy",
     progress: Progress | None = None,
 ) -> Tuned:
-    """Choose threshold, smallest area and prominence of seeds on the validation split.
+    """Choose threshold, smallest area, smoothing and prominence of seeds on the validation split.
 
     Dice is looked up at every thousandth of the threshold; nothing else changes it. Segmentation
     accuracy is tried at tenths of the threshold, then around the best; of a watershed at
-    `PROMINENCES`; then at `AREAS`. Among equals the value nearest to where the choice starts is
-    taken.
+    `SMOOTHINGS`, then `PROMINENCES`; then at `AREAS`. Among equals the value nearest to where the
+    choice starts is taken.
 
     Args:
         records: Their folder.
@@ -149,6 +150,8 @@ def _tune_accuracy(predicted: Predicted, start: InstanceRules, progress: Progres
         around = [round(chosen.threshold + step, 3) for step in FINE]
         chosen = best(chosen, "threshold", [level for level in around if 0 < level < 1])
         if chosen.method == "watershed":
+            # Less is left of a maximum that is smoothed, so the one follows the other.
+            chosen = best(chosen, "seed_smoothing", SMOOTHINGS)
             chosen = best(chosen, "seed_prominence", PROMINENCES)
         chosen = best(chosen, "minimum_area", AREAS)
         return chosen, score(chosen), score(start)
@@ -177,7 +180,7 @@ def write_tuned(folder: Path, tuned: Tuned) -> Path:
     """
     names = ["threshold", "minimum_area"]
     if tuned.rules.method == "watershed":
-        names.append("seed_prominence")
+        names += ["seed_smoothing", "seed_prominence"]
     values = {name: getattr(tuned.rules, name) for name in names}
     head = (
         f"# Chosen on the {tuned.images} validation images by {tuned.objective}: "
