@@ -1,5 +1,6 @@
 """Records of a few small synthetic images, made once for all tests that read some."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from unet_keras.sources.synthetic import synthetic_references
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 SIZE = (160, 192)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start what runs in the background so, and children inherit it: no test of Ctrl-C
+    # would see any.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
