@@ -7,6 +7,8 @@ are the weights at the end: there is no validation split to choose by.
 
 `run` keeps each result in a JSON file and takes it from there the next time, unless the trial was
 defined otherwise. Networks and records lie in `runs/trials`, to be looked at.
+
+The source is the config's: LIVECell's JSON, or folders of images and masks.
 """
 
 import argparse
@@ -16,12 +18,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shrinking import ShrunkReference
+from trial_scores import score
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "runs" / "trials"
@@ -30,6 +34,9 @@ WELL = r"^([^_]+_Phase_[A-P]\d+)_"  # A172_Phase_C7 of A172_Phase_C7_1_00d00h00m
 
 # Steps to measure a step's time by, after as many that are not counted.
 CALIBRATION_STEPS = 16
+# Fields that came later: left out of definitions where they say nothing, so that results from
+# before them stay valid.
+LATER = ("phases", "shrunk_to", "membranes")
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,12 @@ class Trial:
         cpu_seconds: The processor's time for the training steps.
         readouts: Overrides of `evaluate` by name, each a way from probabilities to instances.
         seed: Of weights, order of images and augmentation.
+        phases: Share of the steps and further settings of each phase, such as
+            `(0.5, "augment: none")`; empty for a single phase.
+        shrunk_to: Height and width in pixels to which whole images are shrunk for training and
+            for prediction; the prediction is enlarged again and scored at the images' own size.
+        membranes: Whether segments between membranes are scored, as ISBI 2012 does it, at each
+            readout's threshold, instead of cells.
     """
 
     config: str
@@ -53,6 +66,14 @@ class Trial:
     cpu_seconds: float
     readouts: dict[str, tuple[str, ...]]
     seed: int = 0
+    phases: tuple[tuple[float, str], ...] = ()
+    shrunk_to: tuple[int, int] | None = None
+    membranes: bool = False
+
+    def definition(self) -> dict[str, Any]:
+        """What results are kept by, as JSON has it."""
+        values = json.loads(json.dumps(asdict(self)))
+        return {key: value for key, value in values.items() if value or key not in LATER}
 
 
 def run(trial: Trial, name: str, results: Path, data: Sequence[str]) -> dict[str, Any]:
@@ -68,7 +89,7 @@ def run(trial: Trial, name: str, results: Path, data: Sequence[str]) -> dict[str
         `scores` by readout and image, `steps`, `cpu_seconds`, `seconds`, `definition`.
     """
     known = json.loads(results.read_text()) if results.exists() else {}
-    definition = json.loads(json.dumps(asdict(trial)))
+    definition = trial.definition()
     if known.get(name, {}).get("definition") != definition:
         request = {"name": name, "definition": definition, "data": list(data)}
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
@@ -83,9 +104,9 @@ def run(trial: Trial, name: str, results: Path, data: Sequence[str]) -> dict[str
     return known[name]
 
 
-def mean_score(result: dict[str, Any], readout: str, score: str) -> float:
-    """Mean over the scored images of `sa`, `sa50` or `dice`."""
-    return float(np.mean([scores[score] for scores in result["scores"][readout].values()]))
+def mean_score(result: dict[str, Any], readout: str, name: str) -> float:
+    """Mean over the scored images of a score: `sa`, `sa50`, `dice`, or `v_rand`."""
+    return float(np.mean([scores[name] for scores in result["scores"][readout].values()]))
 
 
 def best_readout(result: dict[str, Any]) -> str:
@@ -101,13 +122,12 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
 
     overrides = [*data, *trial.overrides, f"seed={trial.seed}", "train.panel_epochs=0"]
     config = configuration.load(ROOT / trial.config, overrides)
-    records = _write_records(config, trial)
+    records = write_split(config, trial)
     overrides += [f"records.path={records}", "train.deterministic=false"]
     steps = int(trial.cpu_seconds / _cpu_seconds_a_step(overrides, trial))
-    phase = f"{{steps: {steps}, learning_rate: 2e-3, warmup_steps: {min(60, steps // 5)}}}"
     # Defined otherwise, it is another run.
-    run_dir = WORK / f"{re.sub('[ ,/=]+', '_', name)}-{hash_of(asdict(trial)):x}"
-    overrides += [f"train.phases=[{phase}]", f"train.run_dir={run_dir}"]
+    run_dir = WORK / f"{re.sub('[ ,/=]+', '_', name)}-{hash_of(trial.definition()):x}"
+    overrides += [f"train.phases=[{_phases(trial, steps)}]", f"train.run_dir={run_dir}"]
     config = configuration.load(ROOT / trial.config, overrides)
     begun, begun_cpu = time.perf_counter(), time.process_time()
     train(replace(config, train=replace(config.train, steps_per_epoch=max(steps // 4, 1))))
@@ -115,11 +135,21 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     model = load_model(run_dir / "model.keras")
     return {
         "steps": steps, "cpu_seconds": round(cpu, 1), "seconds": round(seconds, 1),
-        "scores": _score(model, config, trial),
+        "scores": score(model, config, trial),
     }  # fmt: skip
 
 
-def _write_records(config: Any, trial: Trial) -> Path:
+def _phases(trial: Trial, steps: int) -> str:
+    """The trial's phases as YAML; each has a warm-up and half a cosine of its own."""
+    written = []
+    for share, more in trial.phases or ((1.0, ""),):
+        length = round(share * steps)
+        parts = [f"steps: {length}", "learning_rate: 2e-3", f"warmup_steps: {min(60, length // 5)}"]
+        written.append("{" + ", ".join([*parts, *([more] if more else [])]) + "}")
+    return ", ".join(written)
+
+
+def write_split(config: Any, trial: Trial) -> Path:
     """Records with the scored images as test split and the others of the trial as train split."""
     from unet_keras.records.conversion import read_source
     from unet_keras.records.writer import write_records
@@ -130,9 +160,15 @@ def _write_records(config: Any, trial: Trial) -> Path:
         if each.file_name in trial.images
     ]
     assert len(references) == len(trial.images), "images are missing"
+    size = f"-{trial.shrunk_to[0]}x{trial.shrunk_to[1]}" if trial.shrunk_to else ""
+    if trial.shrunk_to:
+        references = [
+            ShrunkReference.of(each, trial.shrunk_to) if each.split == "train" else each
+            for each in references
+        ]
     parted = "parted" if config.targets.separate_touching else "touching"
     digest = hash_of([sorted(trial.images), sorted(trial.scored), config.source.kind])
-    path = WORK / "records" / f"{parted}-{digest:x}"
+    path = WORK / "records" / f"{parted}-{digest:x}{size}"
     write_records(
         sorted(references, key=lambda each: each.split != "train"), path,
         maps=("border", "distance"), sigma_pixels=config.targets.sigma_pixels,
@@ -185,62 +221,15 @@ def _cpu_seconds_a_step(overrides: Sequence[str], trial: Trial) -> float:
     return seconds
 
 
-def _score(model: Any, config: Any, trial: Trial) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores by readout and image."""
-    from unet_keras.evaluation.instances import segmentation_accuracy
-    from unet_keras.evaluation.scoring import predictor_of, read_records, rules_of
-    from unet_keras.inference.instances import foreground_of
-    from unet_keras.records.manifest import read_manifest
-
-    path = Path(config.records.path)
-    manifest = read_manifest(path)
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in trial.readouts}
-    predictors: dict[bool, Callable[[np.ndarray], np.ndarray]] = {}
-    for tta in (False, True):
-        predictors[tta] = predictor_of(
-            model, replace(config, evaluate=replace(config.evaluate, tta=tta))
-        )
-    for record in read_records(path, manifest, "test"):
-        maps = {}
-        for name, changes in trial.readouts.items():
-            settings = _settings(config.evaluate, changes)
-            if settings.tta not in maps:
-                maps[settings.tta] = foreground_of(predictors[settings.tta](record["image"]))
-            # outlines of a class of their own belong to the cells, which then meet
-            parted = manifest.separate and config.targets.kind == "cells"
-            labels = rules_of(settings, separate=parted).label(maps[settings.tta])
-            scores = segmentation_accuracy(record["outlines"], labels)
-            truth, predicted = record["labels"] > 0, labels > 0
-            dice = 2 * (truth & predicted).sum() / (truth.sum() + predicted.sum())
-            found[name][record["file_name"]] = {
-                "sa": round(scores["segmentation_accuracy"], 4),
-                "sa50": round(scores["segmentation_accuracy_50"], 4),
-                "dice": round(float(dice), 4),
-            }
-    return found
-
-
-def _settings(evaluate: Any, changes: Sequence[str]) -> Any:
-    """The config's `evaluate` with `key=value` changes."""
-    pairs = (change.partition("=") for change in changes)
-    return replace(evaluate, **{key: _value(text) for key, _, text in pairs})
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
 def main() -> int:
     """Do what `run` asks for on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("request")
     request = json.loads(parser.parse_args().request)
     definition = request["definition"]
-    for name in ("overrides", "images", "scored"):
-        definition[name] = tuple(definition[name])
+    for name in ("overrides", "images", "scored", "phases", "shrunk_to"):
+        if name in definition:
+            definition[name] = tuple(definition[name])
     print(json.dumps(_work(request["name"], Trial(**definition), request["data"])))
     return 0
 

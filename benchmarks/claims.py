@@ -1,0 +1,140 @@
+"""What the texts behind this project claim, measured: a table a claim, three seeds, equal time.
+
+LIVECell's sample is trained on 7 images at most and scored on 5 of other wells; ISBI's on 16 and 4
+sections. A seed draws weights, augmentation and, where not all images are trained on, which ones;
+within a seed everything else is the same. Each table is printed after each seed, and what is in
+benchmarks/results/claims.json already is not done again, so the script may be stopped at any time.
+
+`python benchmarks/claims.py --livecell DIR --isbi DIR [--only weights membranes]`
+
+Which images, weights and strengths are compared is in `claim_tables.py`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from claim_tables import ISBI, TABLES, Table, Variant
+from samples import (
+    LIVECELL_SCORED,
+    isbi_names,
+    livecell_names,
+    some_of,
+    where_isbi,
+    where_livecell,
+)
+from trials import RESULTS, WORK, Trial, run
+
+FILE = RESULTS / "claims.json"
+SEEDS = 3
+Results = dict[str, list[dict[str, Any]]]
+
+
+def train(key: str, variant: Variant, seed: int, samples: dict[str, Path | None]) -> dict[str, Any]:
+    """Train and score a variant of a table with one seed, or return what is known of it."""
+    table = TABLES[key]
+    sample = samples["isbi" if table.config == ISBI else "livecell"]
+    assert sample is not None, "main has seen to it"
+    if table.config == ISBI:
+        trained, scored = isbi_names(sample)
+        data = where_isbi(sample)
+    else:
+        trained, scored = some_of(livecell_names(sample), variant.images, seed), LIVECELL_SCORED
+        data = where_livecell(sample)
+    trial = Trial(
+        table.config,
+        (*table.base, *variant.overrides),
+        (*sorted(trained), *scored),
+        scored,
+        table.cpu_seconds,
+        dict(table.readouts),
+        seed,
+        phases=variant.phases,
+        shrunk_to=variant.shrunk_to,
+        membranes=table.config == ISBI,
+    )
+    return run(trial, f"{key}/{variant.name}/seed {seed}", FILE, data)
+
+
+def print_rows(table: Table, variants: Sequence[Variant], results: Results) -> None:
+    """A row a variant: means over the seeds, and how far the seeds lie apart in the first score."""
+    print(f"| | {' | '.join(table.measures)} | spread of the first | steps |")
+    print("|---" * (len(table.measures) + 3) + "|")
+    for variant in variants:
+        found = results[variant.name]
+        values = [[measure(each) for each in found] for measure in table.measures.values()]
+        means = " | ".join(f"{np.mean(each):.3f}" for each in values)
+        steps = round(float(np.mean([each["steps"] for each in found])))
+        print(f"| {variant.row} | {means} | {np.ptp(values[0]):.3f} | {steps} |")
+
+
+def print_grid(table: Table, variants: Sequence[Variant], results: Results) -> None:
+    """A row and a column for each of the variants' labels; a grid for each of two scores."""
+    rows = list(dict.fromkeys(variant.row for variant in variants))
+    columns = list(dict.fromkeys(variant.column for variant in variants))
+    for head in ("SA", "Dice"):
+        print(f"| {head}, mean (lowest to highest of the seeds) | {' | '.join(columns)} |")
+        print("|---" * (len(columns) + 1) + "|")
+        for row in rows:
+            cells = []
+            for column in columns:
+                found = results.get(f"{row}, {column}", [])
+                values = [table.measures[head](each) for each in found]
+                cells.append(
+                    f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+                    if values
+                    else ""
+                )
+            print(f"| {row} | {' | '.join(cells)} |")
+        print()
+
+
+def measure(key: str, rows: Sequence[str], seeds: int, samples: dict[str, Path | None]) -> None:
+    """Do a table, seed after seed, and print it after each."""
+    table = TABLES[key]
+    variants = [v for v in table.variants if not rows or any(part in v.name for part in rows)]
+    results: Results = {variant.name: [] for variant in variants}
+    for seed in range(seeds if variants else 0):
+        for variant in variants:
+            results[variant.name].append(train(key, variant, seed, samples))
+        print(f"\n{table.title}; {seed + 1} of {seeds} seeds, {table.cpu_seconds:g} CPU seconds\n")
+        show = print_grid if variants[0].column else print_rows
+        show(table, variants, results)
+        sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--livecell", type=Path, help="LIVECell's sample: images/, annotations/")
+    parser.add_argument("--isbi", type=Path, help="ISBI 2012's: image/, label/")
+    parser.add_argument("--only", nargs="*", choices=list(TABLES), help="these tables only")
+    parser.add_argument("--rows", nargs="*", default=(), help="rows whose name has one of these")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--cpu-seconds", type=float, help="of each training, to try things out")
+    arguments = parser.parse_args()
+    samples = {
+        name: folder.resolve() if (folder := getattr(arguments, name)) else None
+        for name in ("livecell", "isbi")
+    }
+    chosen = [
+        key
+        for key in arguments.only or TABLES
+        if samples["isbi" if TABLES[key].config == ISBI else "livecell"] is not None
+    ]
+    if not chosen:
+        parser.error("give --livecell DIR, --isbi DIR or both; the chosen tables need them")
+    WORK.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
+    for key in chosen:
+        if arguments.cpu_seconds:
+            TABLES[key] = replace(TABLES[key], cpu_seconds=arguments.cpu_seconds)
+        measure(key, arguments.rows, arguments.seeds, samples)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

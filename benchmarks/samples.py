@@ -1,0 +1,60 @@
+"""The two samples that trainings are compared on, and which of their images are scored.
+
+    LIVECell    --livecell DIR   images/, annotations/livecell_coco_{train,val,test}.json
+    ISBI 2012   --isbi DIR       image/N.png, label/N.png (0 membrane, 255 cell)
+
+Neither is part of the project. What is scored is never of a well that is trained on, and in ISBI's
+stack of sections, where neighbors resemble each other, a block at its end.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from trials import WELL
+
+from unet_keras.sources.grouping import group_of
+from unet_keras.sources.images import list_images
+
+# Of the cell types that have images of several wells one each, and of one of them two.
+LIVECELL_SCORED = (
+    "BT474_Phase_B3_2_02d12h00m_3.tif", "BT474_Phase_D3_1_02d16h00m_1.tif",
+    "Huh7_Phase_A12_1_02d12h00m_3.tif", "MCF7_Phase_H4_1_03d08h00m_4.tif",
+    "SKOV3_Phase_E4_1_00d00h00m_1.tif",
+)  # fmt: skip
+ISBI_SCORED = 4
+
+
+def livecell_names(sample: Path) -> list[str]:
+    """Names of the annotated images that are not scored, sorted."""
+    names = []
+    for split in ("train", "val", "test"):
+        file = sample / "annotations" / f"livecell_coco_{split}.json"
+        names += [image["file_name"] for image in json.loads(file.read_text())["images"]]
+    trained = sorted(set(names) - set(LIVECELL_SCORED))
+    wells = {group_of(name, WELL) for name in trained}
+    assert not wells & {group_of(name, WELL) for name in LIVECELL_SCORED}, "a well is in both"
+    return trained
+
+
+def some_of(names: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
+    """So many of the names; the seed decides which, and more of them hold all of fewer."""
+    order = np.random.default_rng(seed).permutation(len(names))
+    return tuple(names[number] for number in order[:count])
+
+
+def isbi_names(sample: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the sections that are trained on and of those that are scored, the last ones."""
+    names = [path.name for path in list_images(sample / "image")]
+    return names[:-ISBI_SCORED], tuple(names[-ISBI_SCORED:])
+
+
+def where_livecell(sample: Path) -> list[str]:
+    """Overrides that say where the images are."""
+    return [f"source.images={sample}/images", f"source.annotations={sample}/annotations"]
+
+
+def where_isbi(sample: Path) -> list[str]:
+    """Likewise."""
+    return [f"source.images={sample}/image", f"source.annotations={sample}/label"]
