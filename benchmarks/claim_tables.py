@@ -137,7 +137,15 @@ TRANSFORMED = (*RIGID, *GREY, *DEFORMATIONS["coarse grid"])
 WEIGHTED = (
     "loss.dice=0", "loss.class_weights=balanced", "targets.sigma_pixels=5", *CROPS, *TRANSFORMED,
 )  # fmt: skip
-WEIGHTS = tuple(Variant(f"w0 = {w0}", (f"loss.border_weight={w0}",)) for w0 in (0, 5, 10, 20))
+WEIGHTS = (
+    *(Variant(f"w0 = {w0}", (f"loss.border_weight={w0}",)) for w0 in (0, 5, 10, 20)),
+    # Without balance, the border's weight alone decides.
+    *(
+        Variant(f"w0 = {w0}, classes as they are",
+                (f"loss.border_weight={w0}", "loss.class_weights=[]"))
+        for w0 in (0, 5)
+    ),
+)  # fmt: skip
 
 SMALL, LARGE = (166, 217), (333, 434)  # pixels of a crop; the report's, and a quarter of it
 

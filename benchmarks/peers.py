@@ -1,0 +1,170 @@
+"""What the U-Net replaced, and what a user would take instead of this project, beside it.
+
+The same 7 images of LIVECell's sample, the same time of the processor for training, three seeds;
+scored by `python -m unet_keras.evaluate --predictions` on 5 images of other wells. Each peer is a
+script in benchmarks/peers/, in an environment of its own where it needs packages, from random
+weights unless its row says otherwise: what is trained elsewhere cannot be trained for equal time.
+
+Prints a table after each seed. What is in benchmarks/results/peers.json already is not done again,
+so the script may be stopped at any time. `python benchmarks/peers.py DIR [--only unet stardist]`
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from claim_tables import ALL_IMAGES, LIVECELL, OUTLINES
+from environment import ensure_environment
+from samples import LIVECELL_SCORED, livecell_names, where_livecell
+from trials import RESULTS, ROOT, WORK, Trial, write_split
+
+FILE = RESULTS / "peers.json"
+FOLDER = ROOT / "runs" / "peers"
+CPU_SECONDS = 480.0  # 4 minutes on two cores
+SEEDS = 3
+SCORES = {"Dice": "dice", "SA": "segmentation_accuracy", "SA50": "segmentation_accuracy_50"}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A row of the table.
+
+    Attributes:
+        row: Its label.
+        script: In benchmarks/peers/.
+        variant: For the script.
+        environment: Name of an environment of its own; empty for the running one.
+        requirements: For pip.
+        learns: Whether seeds make a difference.
+    """
+
+    row: str
+    script: str
+    variant: str = ""
+    environment: str = ""
+    requirements: tuple[str, ...] = ()
+    learns: bool = True
+
+
+MONAI = {"environment": "monai", "requirements": ("torch==2.13.0", "monai==1.6.1")}
+STARDIST = {"environment": "stardist", "requirements": ("stardist==0.9.2",)}
+PEERS = {
+    "classical": Peer("local variance, Otsu, watershed", "classical", learns=False),
+    "windows_33": Peer("a network on windows of 33 pixels", "windows", "33"),
+    "windows_65": Peer("a network on windows of 65 pixels", "windows", "65"),
+    "no_skips": Peer("U-Net without skip connections", "networks", "no_skips"),
+    "monai": Peer("MONAI's U-Net", "monai_unet", **MONAI),
+    "stardist": Peer("StarDist, its defaults", "stardist_stars", "defaults", **STARDIST),
+    "stardist_short": Peer("StarDist, falling rate", "stardist_stars", "short", **STARDIST),
+    "unet": Peer("U-Net", "networks", "unet"),
+    "unet_more": Peer("U-Net, from the network that ships", "networks", "unet_more"),
+}
+
+
+def prepare(sample: Path) -> None:
+    """Write the images as `peers/exchange.py` has it."""
+    from unet_keras import config as configuration
+    from unet_keras.evaluation.scoring import read_records
+    from unet_keras.records.manifest import read_manifest
+
+    trained = livecell_names(sample)
+    assert len(trained) == ALL_IMAGES, "this is another sample"
+    config = configuration.load(ROOT / LIVECELL, [*where_livecell(sample), *OUTLINES])
+    images = (*trained, *LIVECELL_SCORED)
+    WORK.mkdir(parents=True, exist_ok=True)
+    records = write_split(config, Trial(LIVECELL, OUTLINES, images, LIVECELL_SCORED, 0, {}))
+    shutil.rmtree(FOLDER / "data", ignore_errors=True)
+    for split in ("train", "test"):
+        for kind in ("images", "labels"):
+            (FOLDER / "data" / split / kind).mkdir(parents=True)
+        for record in read_records(records, read_manifest(records), split):
+            name = Path(record["file_name"]).with_suffix(".tif").name
+            arrays = {"images": record["image"][..., 0], "labels": record["labels"]}
+            for kind, array in arrays.items():
+                tifffile.imwrite(FOLDER / "data" / split / kind / name, array)
+    (FOLDER / "data" / "records").symlink_to(records)
+
+
+def measure(key: str, seed: int, cpu_seconds: float, more: Sequence[str]) -> dict[str, Any]:
+    """Train, segment and score, or return what is known."""
+    known = json.loads(FILE.read_text()) if FILE.exists() else {}
+    peer, name = PEERS[key], f"{key}/seed {seed}"
+    definition = {
+        "scored": list(LIVECELL_SCORED), "cpu_seconds": cpu_seconds, "seed": seed,
+        "variant": peer.variant, "requirements": list(peer.requirements), "more": list(more),
+    }  # fmt: skip
+    if known.get(name, {}).get("definition") == definition:
+        return known[name]
+    python = sys.executable
+    if peer.environment:
+        python = str(ensure_environment(peer.environment, peer.requirements))
+    output = FOLDER / name.replace("/", "-").replace(" ", "-")
+    shutil.rmtree(output, ignore_errors=True)
+    command = [python, str(ROOT / "benchmarks" / "peers" / f"{peer.script}.py"),
+               str(FOLDER / "data"), str(output), f"--cpu-seconds={cpu_seconds}",
+               f"--seed={seed}", *([f"--variant={peer.variant}"] if peer.variant else []),
+               *more]  # fmt: skip
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
+    environment = os.environ | {"PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    evaluate = [sys.executable, "-m", "unet_keras.evaluate", "--predictions", str(output),
+                "--truth", str(FOLDER / "data" / "records"), "--kind", "labels"]  # fmt: skip
+    subprocess.run(evaluate, env=environment, stdout=subprocess.DEVNULL, check=True)
+    overall = json.loads((output / "evaluation" / "metrics.json").read_text())["overall"]
+    account = json.loads(done.stdout.splitlines()[-1])
+    scores = {name: round(overall[name], 4) for name in SCORES.values()}
+    known[name] = {**account, **scores, "definition": definition}
+    partial = FILE.with_suffix(".partial")
+    partial.write_text(json.dumps(known, indent=1) + "\n")
+    partial.replace(FILE)
+    return known[name]
+
+
+def print_table(results: dict[str, list[dict[str, Any]]]) -> None:
+    """A row a peer: means over its seeds, and how far they lie apart in SA."""
+    heads = [*SCORES, "spread of SA", "s an image", "CPU s an image", "steps"]
+    print(f"\n| | {' | '.join(heads)} |\n{'|---' * (len(heads) + 1)}|")
+    for key, found in results.items():
+        means = [f"{np.mean([each[name] for each in found]):.3f}" for name in SCORES.values()]
+        spread = np.ptp([each["segmentation_accuracy"] for each in found])
+        times = [
+            f"{np.median([each[name] for each in found]):.2f}"
+            for name in ("image_seconds", "image_cpu_seconds")
+        ]
+        steps = round(float(np.mean([each["steps"] for each in found])))
+        print(f"| {' | '.join([PEERS[key].row, *means, f'{spread:.3f}', *times, str(steps)])} |")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
+    parser.add_argument("--only", nargs="*", choices=list(PEERS), help="these only")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="of each training")
+    parser.add_argument("--every", type=int, default=1, help="of windows' pixels, to try it out")
+    arguments = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    prepare(arguments.sample.resolve())
+    results: dict[str, list[dict[str, Any]]] = {key: [] for key in arguments.only or PEERS}
+    for seed in range(arguments.seeds):
+        for key, found in results.items():
+            if PEERS[key].learns or seed == 0:
+                sparse = PEERS[key].script == "windows" and arguments.every > 1
+                more = [f"--every={arguments.every}"] if sparse else []
+                found.append(measure(key, seed, arguments.cpu_seconds, more))
+        print_table(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
