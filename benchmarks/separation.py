@@ -29,7 +29,9 @@ CPU_SECONDS = 480.0  # 4 minutes on two cores
 FOLDS, SEEDS = 4, (0, 1, 2)
 
 # What choices replace, whatever the config has by now.
-BASE = ("model.depth=4", "targets.outline_pixels=1", "evaluate.tta=false")
+BASE = (
+    "model.depth=4", "targets.outline_pixels=1", "evaluate.tta=false", "train.start_from=''",
+)  # fmt: skip
 CELLS = (*BASE, "targets.kind=cells")
 TOUCHING = (*CELLS, "targets.separate_touching=false", "loss.border_weight=0")
 BORDERS = (*BASE, "targets.kind=cells_and_borders")
