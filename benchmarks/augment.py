@@ -303,6 +303,7 @@ def megabytes() -> float:
 
 
 def main() -> int:
+    """Time all sides in turns and print table and ratios."""
     ratios = {
         "warp_vs_elasticdeform": compare_warps(),
         "resample_vs_opencv": compare_resampling(),

@@ -108,6 +108,7 @@ def measure(key: str, rows: Sequence[str], seeds: int, samples: dict[str, Path |
 
 
 def main() -> int:
+    """Measure what is not known yet and print the tables after each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--livecell", type=Path, help="LIVECell's sample: images/, annotations/")
     parser.add_argument("--isbi", type=Path, help="ISBI 2012's: image/, label/")

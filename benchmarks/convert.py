@@ -113,6 +113,7 @@ def _image_entry(folder: Path, k: int) -> dict[str, Any]:
 
 
 def convert(data: Path, path: Path, workers: int, **named: Any) -> None:
+    """Convert the data set with so many processes."""
     references = coco.coco_references(data / "images", data / "annotations")
     write_records(references, path, workers=workers, **named)
 
@@ -128,6 +129,8 @@ class CpuStopwatch(parts.Stopwatch):
 
 
 def timed(function: Callable[..., Any], stage: str, clock: CpuStopwatch) -> Callable[..., Any]:
+    """Let a function add its seconds to a stage of the clock."""
+
     def call(*args: Any, **named: Any) -> Any:
         with clock(stage):
             return function(*args, **named)
@@ -152,10 +155,12 @@ def stage_seconds(data: Path, path: Path) -> dict[str, float]:
 
 
 def digests(path: Path) -> dict[str, str]:
+    """SHA-256 of each file of the records, by name."""
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.glob("*.*")}
 
 
 def processor_seconds() -> float:
+    """The processor's time of this process and of those it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
@@ -251,6 +256,7 @@ def measure_memory(folder: Path, images: int, instances: int) -> float:
 
 
 def main() -> int:
+    """Measure speed and memory and print tables and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=240, help="for speed")
     parser.add_argument("--json-images", type=int, default=3200, help="for memory")

@@ -69,6 +69,7 @@ def score(sample: Path) -> None:
 
 
 def main() -> int:
+    """Pack a run, score what ships, or both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sample", type=Path, nargs="?", help="images/ and annotations/")
     parser.add_argument("--pack", type=Path, metavar="RUN")

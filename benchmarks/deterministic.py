@@ -49,6 +49,7 @@ def train(folder: Path, deterministic: str) -> None:
 
 
 def main() -> int:
+    """Train with and without the switch in turns and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)

@@ -89,6 +89,7 @@ def tables_of(images: Sequence[MadeImage]) -> tuple[dict[str, Any], list[dict[st
 
 
 def pycocotools_precision(truth: dict, results: list) -> dict[str, float | None]:
+    """Average precision by pycocotools, the reference."""
     with contextlib.redirect_stdout(io.StringIO()):
         gold = COCO()
         gold.dataset = truth
@@ -98,6 +99,7 @@ def pycocotools_precision(truth: dict, results: list) -> dict[str, float | None]
 
 
 def faster_precision(truth: dict, results: list) -> dict[str, float | None]:
+    """The same by faster-coco-eval."""
     import faster_coco_eval
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -107,12 +109,14 @@ def faster_precision(truth: dict, results: list) -> dict[str, float | None]:
 
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """The processor's seconds of a call, and its result."""
     start = time.process_time()
     result = function(*arguments)
     return time.process_time() - start, result
 
 
 def largest_difference(first: dict, second: dict) -> float:
+    """The largest difference between figures of one name."""
     assert first.keys() >= second.keys()
     return max(
         0.0 if first[name] is second[name] is None else abs(first[name] - second[name])
@@ -144,6 +148,7 @@ def compare(count: int, images: Sequence[MadeImage]) -> dict[str, float]:
 
 
 def main() -> int:
+    """Time all sides on the same instances and print table and ratios."""
     evaluate_all([made_image(50, 0)])  # compiled and warm
     whole, ends, alone = {}, {}, {}
     for count, (many, few) in SIZES.items():

@@ -51,6 +51,7 @@ GROUP = 2  # images that one AP is of; the next one is of the second of them and
 
 
 def pixels(made: MadeImage, rows: Rows) -> None:
+    """Compare the scores of pixels with scikit-learn's."""
     truth, probability = made.labels > 0, made.probability
     counts = count_pixels(truth, probability, threshold=0.5)
     flat, mask = truth.ravel(), (probability >= np.float32(0.5)).ravel()
@@ -70,6 +71,7 @@ def pixels(made: MadeImage, rows: Rows) -> None:
 
 
 def instances(made: MadeImage, rows: Rows) -> None:
+    """Compare the scores of instances with stardist's."""
     truth, predicted = made.labels, made.predicted
     scores = score_instances(label_overlaps(truth, predicted))
     if scores.truth + scores.predicted == 0:
@@ -109,6 +111,7 @@ def by_definition_seg(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def boundaries(made: MadeImage, rows: Rows) -> None:
+    """Compare boundary F1 with a direct reading of its definition."""
     ours = count_boundaries(made.labels, made.predicted).f1
     points = [np.argwhere(outlines(labels)) for labels in (made.labels, made.predicted)]
     if not all(map(len, points)):
@@ -121,6 +124,7 @@ def boundaries(made: MadeImage, rows: Rows) -> None:
 
 
 def precision(group: Collection[MadeImage], rows: Rows) -> None:
+    """Compare average precision with pycocotools and faster-coco-eval."""
     detections, table = [], []
     for made in group:
         overlaps = outline_overlaps(made.outlines, made.predicted)
@@ -146,6 +150,7 @@ def precision(group: Collection[MadeImage], rows: Rows) -> None:
 
 
 def both_coco(truth: dict, results: list) -> dict[str, dict[str, float | None]]:
+    """Average precision by both packages."""
     with contextlib.redirect_stdout(io.StringIO()):
         gold = COCO()
         gold.dataset = truth
@@ -158,6 +163,7 @@ def both_coco(truth: dict, results: list) -> dict[str, dict[str, float | None]]:
 
 
 def membranes(truth: np.ndarray, predicted: np.ndarray, rows: Rows) -> None:
+    """Compare Rand and information scores with scikit-image's."""
     agreement = compare_segments(truth, predicted)
     alone = (predicted == 0) & (truth > 0)
     numbered = predicted.astype(np.int64)
@@ -180,10 +186,12 @@ def membranes(truth: np.ndarray, predicted: np.ndarray, rows: Rows) -> None:
 
 
 def note(rows: Rows, score: str, reference: str, own: Any, expected: Any) -> None:
+    """Keep the difference of a score from its reference."""
     rows.setdefault((score, reference), []).append(abs(float(own) - float(expected)))
 
 
 def made_cases(count: int) -> Iterator[MadeImage]:
+    """Random label maps, true and predicted, integer (H, W)."""
     random = np.random.default_rng(0)
     for seed in range(count):
         shape = tuple(int(side) for side in random.integers(60, 260, 2))
@@ -191,6 +199,7 @@ def made_cases(count: int) -> Iterator[MadeImage]:
 
 
 def membrane_cases(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Random segments between membranes, integer (H, W)."""
     random = np.random.default_rng(1)
     for _ in range(count):
         size = (2, *(int(side) for side in random.integers(40, 200, 2)))
@@ -226,6 +235,7 @@ def real_cases(truth: Path, predictions: Path) -> Iterator[MadeImage]:
 
 
 def compare(images: Iterator[MadeImage], rows: Rows) -> None:
+    """Compare all scores of some images."""
     group: deque[MadeImage] = deque(maxlen=GROUP)
     for made in images:
         pixels(made, rows)
@@ -237,6 +247,7 @@ def compare(images: Iterator[MadeImage], rows: Rows) -> None:
 
 
 def table(rows: Rows) -> str:
+    """The rows as Markdown."""
     lines = ["| score | reference | comparisons | largest difference |", "|---|---|---:|---:|"]
     for (score, reference), differences in rows.items():
         lines.append(f"| {score} | {reference} | {len(differences)} | {max(differences):.1e} |")
@@ -244,6 +255,7 @@ def table(rows: Rows) -> str:
 
 
 def main() -> int:
+    """Compare made or given images and print the table."""
     parser = argparse.ArgumentParser(description="Differences of scores to their references.")
     parser.add_argument("--cases", type=int, default=220)
     parser.add_argument("--truth", type=Path, help="records, or a folder of label maps")

@@ -146,6 +146,7 @@ def print_table(results: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def main() -> int:
+    """Measure what is not known yet and print the table after each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
     parser.add_argument("--only", nargs="*", choices=list(PEERS), help="these only")

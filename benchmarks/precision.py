@@ -57,6 +57,7 @@ def within(values: list[float], reference: list[float]) -> float:
 
 
 def main() -> None:
+    """Train in each precision with several seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--folder", type=Path, default=ROOT / "demo" / "precision")

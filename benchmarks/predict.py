@@ -193,6 +193,8 @@ def ours(side: str, width: int, folder: Path, picture: np.ndarray) -> Callable[[
 
 
 def repeated(predict: Predict) -> Callable[[int], np.ndarray]:
+    """Let a prediction be made so many times."""
+
     def run(images: int) -> np.ndarray:
         for _ in range(images):
             last = predict()
@@ -216,6 +218,7 @@ def work(side: str, folder: Path) -> None:
 
 
 def start(side: str, folder: Path) -> "subprocess.Popen[str]":
+    """Start a side's process, which waits to be asked."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive"}
     return subprocess.Popen(
         [sys.executable, __file__, "--work", side, "--folder", str(folder)],
@@ -225,6 +228,7 @@ def start(side: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def ask(process: "subprocess.Popen[str]", width: int) -> float:
+    """Let a side predict its images of a width; return its seconds an image."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{width}\n")
@@ -247,6 +251,7 @@ def seen_pixels(width: int, tile: int | None) -> int:
 
 
 def main() -> int:
+    """Measure all sides in turns and print tables and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--width", type=int, choices=WIDTHS, help="one only")

@@ -66,6 +66,7 @@ def write_network(path: Path) -> None:
 
 
 def main() -> int:
+    """Predict the large image and print time and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=20_000, help="of the image, in pixels")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)

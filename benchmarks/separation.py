@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from samples import where_livecell
 from trials import RESULTS, WELL, WORK, Trial, best_readout, mean_score, run
 
 from unet_keras import grouped_folds
@@ -122,11 +123,7 @@ def screen(choice: str, sample: Path) -> dict:
         CONFIG, overrides, tuple(names["train"] + names["val"]), SCREENED, CPU_SECONDS,
         readouts(overrides),
     )  # fmt: skip
-    return run(trial, f"screen/{choice}", FILE, where(sample))
-
-
-def where(sample: Path) -> list[str]:
-    return [f"source.images={sample}/images", f"source.annotations={sample}/annotations"]
+    return run(trial, f"screen/{choice}", FILE, where_livecell(sample))
 
 
 def print_screen(results: dict[str, dict]) -> None:
@@ -162,7 +159,7 @@ def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
                 CONFIG, overrides, tuple(names), scored, CPU_SECONDS, readouts(overrides), seed,
             )  # fmt: skip
             name = f"folds/{choice}/seed {seed}/fold {fold}"
-            found.append(run(trial, name, FILE, where(sample)))
+            found.append(run(trial, name, FILE, where_livecell(sample)))
     return found
 
 
@@ -191,6 +188,7 @@ def print_folds(results: dict[str, list[dict]]) -> None:
 
 
 def main() -> int:
+    """Measure what is not known yet and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
     parser.add_argument("--only", choices=("screen", "folds"), help="one of the two rounds")

@@ -225,6 +225,7 @@ def compare(precision: str, rounds: int) -> float:
 
 
 def main() -> None:
+    """Time both sides in turns and print table and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=PRECISIONS, help="one only")

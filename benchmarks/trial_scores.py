@@ -17,6 +17,7 @@ def score(model: Any, config: Any, trial: "Trial") -> dict[str, dict[str, dict[s
     """Scores by readout and image."""
     from unet_keras.evaluation.scoring import predictor_of, read_records, rules_of
     from unet_keras.inference.instances import foreground_of
+    from unet_keras.pipeline.kinds import parts_touching
     from unet_keras.records.manifest import read_manifest
 
     path = Path(config.records.path)
@@ -35,8 +36,7 @@ def score(model: Any, config: Any, trial: "Trial") -> dict[str, dict[str, dict[s
             if trial.membranes:
                 scores = _membrane_scores(record["labels"], maps[settings.tta], settings.threshold)
             else:
-                # outlines of a class of their own belong to the cells, which then meet
-                parted = manifest.separate and config.targets.kind == "cells"
+                parted = parts_touching(manifest, config.targets.kind)
                 labels = rules_of(settings, separate=parted).label(maps[settings.tta])
                 scores = _cell_scores(record, labels)
             rounded = {key: round(float(value), 4) for key, value in scores.items()}

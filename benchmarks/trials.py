@@ -117,7 +117,7 @@ def best_readout(result: dict[str, Any]) -> str:
 def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     """What a trial's process does."""
     from unet_keras import config as configuration
-    from unet_keras.inference.loading import load_model
+    from unet_keras.model.saved import load_model
     from unet_keras.training.fit import train
 
     overrides = [*data, *trial.overrides, f"seed={trial.seed}", "train.panel_epochs=0"]

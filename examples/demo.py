@@ -22,6 +22,7 @@ TEST_IMAGES = DATA / "images" / "livecell_test_images"
 
 
 def main() -> None:
+    """Run the commands one after the other."""
     started = time.monotonic()
     if not DATA.exists():
         print("\n== synthetic cells in LIVECell's layout")
@@ -69,6 +70,7 @@ def draw_picture() -> Path:
 
 
 def summarize(picture: Path, seconds: float) -> None:
+    """Print the scores, and where everything lies."""
     scores = json.loads((RUN / "evaluation" / "metrics.json").read_text())["overall"]
     print(f"\nDone in {seconds:.0f} s.")
     print(f"Dice         {scores['dice']:.3f}")

@@ -48,6 +48,7 @@ def test_history_and_evaluation_agree_on_the_pixels_of_cells(trained: Path) -> N
 def test_run_and_saved_model_find_the_same_cells(trained: Path, tmp_path: Path) -> None:
     opened = open_run(trained)
     metadata = describe_run(opened)
+    assert metadata["separate"] == (opened.config.targets.kind == "cells")
     export_saved_model(opened.model, tmp_path / "saved_model", metadata=metadata)
     records = Path(opened.config.records.path)
     image = next(read_records(records, read_manifest(records), "test"))["image"]

@@ -73,7 +73,7 @@ def test_fine_tuning_the_network_that_ships_on_five_pairs(workplace: Path) -> No
     small = [
         "pipeline.crop=[64, 64]", "pipeline.batch_size=2", "augment.jit_compile=false",
         "train.steps_per_epoch=2", "train.phases=[{epochs: 1}]", "train.panel_epochs=0",
-        "train.precision=float32",
+        "train.precision=float32", "train.optimizer.average=0",
     ]  # fmt: skip
     before, after = main_of("fine_tune")(images, masks, *small)
     manifest = read_manifest("records/fine_tune")

@@ -18,7 +18,7 @@ _HOMES = {
     "grouped_folds": "unet_keras.sources.grouping",
     "folder_references": "unet_keras.sources.folders",
     "write_records": "unet_keras.records.writer",
-    "load_model": "unet_keras.inference.loading",
+    "load_model": "unet_keras.model.saved",
     "load_dataset": "unet_keras.pipeline.dataset",
     "Augmentation": "unet_keras.settings.augment",
     "sample_field": "unet_keras.pipeline.augment",

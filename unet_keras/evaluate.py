@@ -152,6 +152,7 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
         tuned = tune(
             Path(opened.config.records.path),
             predictor,
+            kind=opened.config.targets.kind,
             rules=rules_of(opened.config.evaluate),
             objective=objective,
             progress=bar.update,

@@ -37,6 +37,7 @@ def segment(image: np.ndarray, window: float, factor: float, smoothing: float) -
 
 
 def main() -> None:
+    """Segment the test images."""
     arguments = parse()
     images, truths = read_training(arguments.folder)
     scores = {}

@@ -66,6 +66,7 @@ def computes_in_bfloat16() -> bool:
 
 
 def main() -> None:
+    """Train, then segment the test images."""
     arguments = parse()
     set_determinism(arguments.seed)
     images, truths = read_training(arguments.folder)

@@ -46,9 +46,11 @@ class WithinBudget(keras.callbacks.Callback):
         self.rate = rate
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Set the rate."""
         self.model.optimizer.learning_rate = self.rate * self.budget.rate()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Count the step, and end when the time is up."""
         if self.budget.step():
             self.model.stop_training = True
 
@@ -65,6 +67,7 @@ def without_skips(model: keras.Model) -> keras.Model:
 
 
 def main() -> None:
+    """Train, then segment the test images."""
     arguments = parse(("unet", "unet_more", "no_skips"))
     folder = arguments.folder
     start = "default" if arguments.variant == "unet_more" else "''"

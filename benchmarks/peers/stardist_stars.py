@@ -28,10 +28,12 @@ class WithinBudget(keras.callbacks.Callback):
         self.variant = variant
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Set the rate, if it falls."""
         if self.variant == "short":
             self.model.optimizer.learning_rate = RATES["short"] * self.budget.rate()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Count the step, and end when the time is up."""
         if self.budget.step():
             self.model.stop_training = True
 
@@ -52,6 +54,7 @@ def scaled(image: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Train, then segment the test images."""
     arguments = parse(tuple(RATES))
     keras.utils.set_random_seed(arguments.seed)
     images, truths = read_training(arguments.folder)

@@ -73,6 +73,7 @@ def batches(
 
 
 def main() -> None:
+    """Train, then segment the test images."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=1, help="pixels a step, to try things out")
     arguments = parse(("33", "65"), parser)

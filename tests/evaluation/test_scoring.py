@@ -11,6 +11,7 @@ from unet_keras.config import load
 from unet_keras.errors import InputError
 from unet_keras.evaluation.scoring import manifest_with, read_records, score_split
 from unet_keras.inference.instances import foreground_of
+from unet_keras.inference.outlines import perfect_cells
 from unet_keras.records.manifest import read_manifest, verify
 from unet_keras.records.writer import write_records
 from unet_keras.sources.folders import folder_references
@@ -102,6 +103,29 @@ def test_the_ceiling_is_that_of_what_is_learned(records, kind, distance):
     # Of boundaries alone, gaps that cells enclose are cells too.
     lowest = 0.4 if kind == "boundary" else 0.8
     assert lowest < overall["ceiling_foreground"] <= overall["ceiling_label_map"]
+
+
+def test_cells_that_were_not_parted_do_not_grow_together(tmp_path):
+    """Two cells, two pixels of background between: outlines part them, so nothing was taken off."""
+    labels = np.zeros((40, 40), np.uint16)
+    labels[5:30, 5:18], labels[5:30, 20:33] = 1, 2
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        Image.fromarray(labels.astype(np.uint8)).save(tmp_path / part / "cells_1.png")
+    pairs = folder_references(tmp_path / "images", tmp_path / "masks", kind="labels",
+                              fractions=(0, 0, 1))  # fmt: skip
+    write_records(pairs, tmp_path / "records", workers=1)
+    scores = {}
+    for kind in ("cells", "cells_and_borders"):
+        config = load(
+            overrides=[f"records.path={tmp_path / 'records'}", f"targets.kind={kind}",
+                       "evaluate.method=watershed"]
+        )  # fmt: skip
+        said = perfect_cells(labels, kind)
+        found = score_split(config, lambda image, said=said: said)
+        scores[kind] = found.results()["overall"]["dice_of_instances"]
+    assert scores["cells_and_borders"] == 1
+    assert scores["cells"] < 1
 
 
 def test_foreground_is_what_is_not_background():

@@ -94,6 +94,19 @@ def test_dice_is_looked_up_at_every_thousandth(records):
     assert tuned.before == pytest.approx(scored(records, "val", 0.5, 7)["dice"], abs=1e-12)
 
 
+def test_cells_with_outlines_of_their_own_are_compared_as_they_meet(records):
+    """A perfect answer has a Dice of 1 with the truth that it was asked for, and only with that."""
+    known = {}
+    for record in tuning.read_records(records, read_manifest(records), "val"):
+        known[record["image"].tobytes()] = (record["labels"] > 0)[..., None].astype(np.float32)
+    scores = {
+        kind: tune(records, lambda image: known[image.tobytes()], kind=kind, objective="dice").score
+        for kind in ("cells", "cells_and_borders")
+    }
+    assert scores["cells_and_borders"] == 1
+    assert scores["cells"] < 0.99
+
+
 def test_nothing_but_the_validation_split_is_read(records, monkeypatch):
     splits = []
     read = tuning.read_records

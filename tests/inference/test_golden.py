@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unet_keras.inference.instances import label_instances
-from unet_keras.inference.loading import load_model, open_predictor
+from unet_keras.inference.loading import open_predictor
+from unet_keras.model.saved import load_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

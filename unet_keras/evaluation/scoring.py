@@ -18,6 +18,7 @@ from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.loading import open_predictor
 from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
+from unet_keras.pipeline.kinds import parts_touching
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
 from unet_keras.records.schema import parse_record
 from unet_keras.settings import Evaluate
@@ -44,10 +45,9 @@ def score_split(
     """
     path, settings = Path(config.records.path), config.evaluate
     manifest = manifest_with(path, settings.split)
-    # Outlines as a class of their own belong to the cells.
-    parted = manifest.separate and config.targets.kind != "cells_and_borders"
-    rules = rules_of(settings, separate=manifest.separate)
     kind, maps = config.targets.kind, len(config.loss.maps)
+    parted = parts_touching(manifest, kind)
+    rules = rules_of(settings, separate=parted)
     perfect = partial(
         perfect_cells,
         kind=kind,

@@ -21,6 +21,7 @@ from unet_keras.evaluation.pixels import HISTOGRAM_BINS, ProbabilityHistogram
 from unet_keras.evaluation.report import write_text
 from unet_keras.evaluation.scoring import Predictor, read_records
 from unet_keras.inference.instances import InstanceRules, foreground_of
+from unet_keras.pipeline.kinds import Kind, parts_touching
 from unet_keras.records.manifest import read_manifest
 from unet_keras.targets.labels import separate_touching
 
@@ -63,6 +64,7 @@ def tune(
     records: Path,
     predictor: Predictor,
     *,
+    kind: Kind = "cells",
     rules: InstanceRules = DEFAULT_RULES,
     objective: Objective = "segmentation_accuracy",
     progress: Progress | None = None,
@@ -77,8 +79,8 @@ def tune(
     Args:
         records: Their folder.
         predictor: From an image (H, W, C) to probabilities (H, W, K).
-        rules: Where the choice starts; they grow where the records' touching instances are
-            separated.
+        kind: What the network learned.
+        rules: Where the choice starts; they grow where touching instances were parted for it.
         objective: `segmentation_accuracy` (mean over images) or `dice` (of all pixels).
         progress: Called with 1 after each image of each step.
 
@@ -95,7 +97,7 @@ def tune(
             "records with validation images, or give evaluate.threshold"
         )
     report = progress or (lambda _: None)
-    predicted = _predict(records, predictor, report)
+    predicted = _predict(records, predictor, kind, report)
     search = _tune_dice if objective == "dice" else _tune_accuracy
     return Tuned(*search(predicted, rules, report), objective=objective, images=images)
 
@@ -107,11 +109,12 @@ Kept = tuple[Path, tuple[bytes, ...], bool]
 Predicted = Iterator[tuple[dict[str, Any], np.ndarray, bool]]
 
 
-def _predict(records: Path, predictor: Predictor, progress: Progress) -> Predicted:
+def _predict(records: Path, predictor: Predictor, kind: Kind, progress: Progress) -> Predicted:
     """Each validation record, its predicted foreground, and whether touching ones are parted."""
     manifest = read_manifest(records)
+    parted = parts_touching(manifest, kind)
     for record in read_records(records, manifest, SPLIT):
-        yield record, foreground_of(predictor(record["image"])), manifest.separate
+        yield record, foreground_of(predictor(record["image"])), parted
         progress(1)
 
 

@@ -15,10 +15,10 @@ from unet_keras.errors import InputError
 from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.serving import load_saved_model
 from unet_keras.inference.tiling import predict_tiled
-from unet_keras.model import layers, losses, metrics  # noqa: F401 - saved models name their classes
 from unet_keras.model.geometry import map_channels
 from unet_keras.model.pretrained import resolve
-from unet_keras.pipeline.kinds import class_names
+from unet_keras.model.saved import load_model
+from unet_keras.pipeline.kinds import class_names, parts_touching
 from unet_keras.records.manifest import MANIFEST_NAME, read_manifest
 
 # Of the network that ships, beside its `model.keras`.
@@ -57,27 +57,6 @@ def open_run(folder: Path, overrides: Sequence[str] = ()) -> Run:
         configuration.load(folder / "config.yaml", overrides),
         load_model(folder / "model.keras"),
     )
-
-
-def load_model(path: Path | str) -> keras.Model:
-    """Load a `.keras` file, for prediction: without its optimizer.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The network of `build_unet`, not compiled.
-
-    Raises:
-        InputError: It is absent or no Keras model.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: there is no model; train until the first epoch has ended")
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise InputError(f"{path} cannot be read as a Keras model: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -221,7 +200,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "seed_prominence": settings.seed_prominence,
         "seed_smoothing": settings.seed_smoothing,
         "grow_pixels": settings.grow_pixels,
-        "separate": manifest.separate,
+        "separate": parts_touching(manifest, learned),
         "pixel_size": manifest.pixel_size or source.pixel_size or None,
         "group_pattern": source.group_pattern,
         "ranges": manifest.ranges,

@@ -26,6 +26,14 @@ def class_names(manifest: Manifest, kind: Kind) -> tuple[str, ...]:
     return ("background", *(f"class {k}" for k in range(1, manifest.num_classes + 1)))
 
 
+def parts_touching(manifest: Manifest, kind: Kind) -> bool:
+    """Tell whether pixels between touching instances are background for the network.
+
+    Outlines that are a class of their own belong to the cells, which meet there as they are.
+    """
+    return manifest.separate and kind != "cells_and_borders"
+
+
 def num_outputs(
     manifest: Manifest, kind: Kind, output: Literal["sigmoid", "softmax"] = "sigmoid"
 ) -> int:

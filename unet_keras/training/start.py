@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from unet_keras.errors import InputError
-from unet_keras.model import layers  # noqa: F401 - saved models name its classes
 from unet_keras.model.pretrained import resolve
+from unet_keras.model.saved import load_model
 from unet_keras.model.unet import MAPS
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,7 @@ def read_weights(path: Path) -> Weights:
             f"train.start_from={path} is neither a .keras file nor a run folder with model.keras, "
             "nor `default`"
         )
-    try:
-        model = keras.saving.load_model(file, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise InputError(f"{file} cannot be read as a Keras model: {error}") from None
+    model = load_model(file)
     return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
 
 

@@ -1,0 +1,29 @@
+"""Networks that were saved as `.keras` files."""
+
+from pathlib import Path
+
+import keras
+
+from unet_keras.errors import InputError
+from unet_keras.model import layers, losses, metrics  # noqa: F401 - saved models name their classes
+
+
+def load_model(path: Path | str) -> keras.Model:
+    """Load a `.keras` file, for prediction: without its optimizer.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network of `build_unet`, not compiled.
+
+    Raises:
+        InputError: It is absent or no Keras model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no model; train until the first epoch has ended")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read as a Keras model: {error}") from None
