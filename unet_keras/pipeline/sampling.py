@@ -158,7 +158,8 @@ def field_degree(augmentation: Augmentation, crop: Size) -> int:
 def _sample_spline_rows(augmentation: Augmentation, pair: tf.Tensor, crop: Size) -> tf.Tensor:
     if augmentation.kind == "grid":
         grid = sample_displacements(pair, augmentation.grid, augmentation.deviation_pixels)
-        return fields.spline_rows(grid, crop[1])
+        compiled = augmentation.jit_compile
+        return _compiled_rows(crop[1])(grid) if compiled else fields.spline_rows(grid, crop[1])
     noise = sample_noise(pair, crop)
     if field_degree(augmentation, crop) == 1:
         rows = tf.transpose(_compiled_filter(augmentation.sigma)(noise), [1, 2, 0])
@@ -172,6 +173,12 @@ def _sample_spline_rows(augmentation: Augmentation, pair: tf.Tensor, crop: Size)
 @functools.lru_cache(maxsize=8)
 def _compiled_filter(sigma_pixels: float) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(lambda maps: smoothing.filter_maps(maps, sigma_pixels), jit_compile=True)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_rows(width: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    # A matrix product of a few numbers costs less than the operations around it.
+    return tf.function(lambda grid: fields.spline_rows(grid, width), jit_compile=True)
 
 
 def _sample_matrix(augmentation: Augmentation, uniform: dict[str, tf.Tensor]) -> tf.Tensor:
