@@ -9,6 +9,8 @@ import pytest
 from unet_keras.errors import InputError
 from unet_keras.inference import exchange
 from unet_keras.inference.tiling import predict_tiled
+from unet_keras.model.saved import load_model
+from unet_keras.training.resume import save_network
 
 METADATA = {"normalization": {"mean": 128.0, "scale": 40.0}, "classes": ["background", "cell"]}
 pytestmark = pytest.mark.slow
@@ -44,6 +46,8 @@ def test_another_runtime_gives_what_keras_gives(same, make_model, rng, tmp_path,
     colors = make_model(input_channels=3, num_classes=3, normalization="group")
     distance = make_model(num_classes=3, regression_maps=1)
     for number, model in enumerate((same, colors, distance)):
+        save_network(model, tmp_path / "model.keras")  # as training does
+        model = load_model(tmp_path / "model.keras")
         folder = tmp_path / str(number)
         assert exchange.export_exchange(model, folder, format, metadata=METADATA) <= 1e-4
         run = runtime(format, folder)
@@ -53,6 +57,7 @@ def test_another_runtime_gives_what_keras_gives(same, make_model, rng, tmp_path,
             np.testing.assert_allclose(found, predict_tiled(model, image), atol=1e-4)
         assert json.loads((folder / "metadata.json").read_text()) == METADATA
     # the model is as it was
+    (tmp_path / "model.keras").unlink()
     again = tmp_path / "0"
     exchange.export_exchange(same, again, format, metadata={**METADATA, "second": True})
     assert json.loads((again / "metadata.json").read_text())["second"]

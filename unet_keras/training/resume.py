@@ -81,7 +81,7 @@ def save_network(model: keras.Model, path: Path) -> None:
 
 def _bare(model: keras.Model) -> keras.Model:
     """A second model over the same layers, not compiled: nothing else is saved and loaded."""
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def complete(run: Path, state: RunState, *, every: int = 0) -> None:
