@@ -2,10 +2,10 @@
 
     python benchmarks/augment.py
 
-All sides get the same arrays of 520x704 pixels and as many cores as they know to use, and must agree
-where they do the same thing. They take turns of forty calls each, because a pipeline too makes one
-example after the other: single calls in turn would find caches cold, memory returned and threads
-asleep, and measure those. Medians of the time on the clock are compared.
+All sides get the same arrays of 520x704 pixels and as many cores as they know to use, and must
+agree where they do the same thing. They take turns of forty calls each, because a pipeline too
+makes one example after the other: single calls in turn would find caches cold, memory returned and
+threads asleep, and measure those. Medians of the time on the clock are compared.
 
 elasticdeform  deform_grid, order 1 for image and border map, 0 for labels, mode mirror
 OpenCV         what the report of 2023 does: noise, GaussianBlur, remap of each of the three
