@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from claim_tables import ALL_IMAGES, LIVECELL, OUTLINES
 from environment import ensure_environment
-from samples import LIVECELL_SCORED, livecell_names, where_livecell
+from samples import LIVECELL_SCORED, livecell_names, where_livecell, write_pairs
 from trials import RESULTS, ROOT, WORK, Trial, write_split
 
 FILE = RESULTS / "peers.json"
@@ -73,8 +72,6 @@ PEERS = {
 def prepare(sample: Path) -> None:
     """Write the images as `peers/exchange.py` has it."""
     from unet_keras import config as configuration
-    from unet_keras.evaluation.scoring import read_records
-    from unet_keras.records.manifest import read_manifest
 
     trained = livecell_names(sample)
     assert len(trained) == ALL_IMAGES, "this is another sample"
@@ -84,13 +81,7 @@ def prepare(sample: Path) -> None:
     records = write_split(config, Trial(LIVECELL, OUTLINES, images, LIVECELL_SCORED, 0, {}))
     shutil.rmtree(FOLDER / "data", ignore_errors=True)
     for split in ("train", "test"):
-        for kind in ("images", "labels"):
-            (FOLDER / "data" / split / kind).mkdir(parents=True)
-        for record in read_records(records, read_manifest(records), split):
-            name = Path(record["file_name"]).with_suffix(".tif").name
-            arrays = {"images": record["image"][..., 0], "labels": record["labels"]}
-            for kind, array in arrays.items():
-                tifffile.imwrite(FOLDER / "data" / split / kind / name, array)
+        write_pairs(records, split, FOLDER / "data" / split)
     (FOLDER / "data" / "records").symlink_to(records)
 
 

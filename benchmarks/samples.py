@@ -58,3 +58,19 @@ def where_livecell(sample: Path) -> list[str]:
 def where_isbi(sample: Path) -> list[str]:
     """Likewise."""
     return [f"source.images={sample}/image", f"source.annotations={sample}/label"]
+
+
+def write_pairs(records: Path, split: str, folder: Path) -> None:
+    """Write a split's images and label maps as `images/NAME.tif` and `labels/NAME.tif`."""
+    import tifffile
+
+    from unet_keras.evaluation.scoring import read_records
+    from unet_keras.records.manifest import read_manifest
+
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for record in read_records(records, read_manifest(records), split):
+        name = Path(record["file_name"]).with_suffix(".tif").name
+        arrays = {"images": record["image"][..., 0], "labels": record["labels"]}
+        for kind, array in arrays.items():
+            tifffile.imwrite(folder / kind / name, array)
