@@ -146,21 +146,28 @@ def print_screen(results: dict[str, dict]) -> None:
         )
 
 
-def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
-    """Train a choice on each three quarters of the wells and score it on the rest."""
+def fold_trials(choice: str, sample: Path, seed: int) -> dict[str, Trial]:
+    """The trainings of a choice on each three quarters of the wells, scored on the rest."""
     names = [name for split in images_of(sample).values() for name in split]
     fold_of = grouped_folds([group_of(name, WELL) for name in names], FOLDS)
-    found = []
-    for seed in seeds:
-        for fold in range(FOLDS):
-            scored = tuple(n for n, f in zip(names, fold_of, strict=True) if f == fold)
-            overrides = CHOICES[choice]
-            trial = Trial(
-                CONFIG, overrides, tuple(names), scored, CPU_SECONDS, readouts(overrides), seed,
-            )  # fmt: skip
-            name = f"folds/{choice}/seed {seed}/fold {fold}"
-            found.append(run(trial, name, FILE, where_livecell(sample)))
-    return found
+    overrides = CHOICES[choice]
+    return {
+        f"folds/{choice}/seed {seed}/fold {fold}": Trial(
+            CONFIG, overrides, tuple(names),
+            tuple(n for n, f in zip(names, fold_of, strict=True) if f == fold),
+            CPU_SECONDS, readouts(overrides), seed,
+        )
+        for fold in range(FOLDS)
+    }  # fmt: skip
+
+
+def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
+    """Train and score a choice in all folds."""
+    return [
+        run(trial, name, FILE, where_livecell(sample))
+        for seed in seeds
+        for name, trial in fold_trials(choice, sample, seed).items()
+    ]
 
 
 def print_folds(results: dict[str, list[dict]]) -> None:

@@ -76,7 +76,9 @@ class Trial:
         return {key: value for key, value in values.items() if value or key not in LATER}
 
 
-def run(trial: Trial, name: str, results: Path, data: Sequence[str]) -> dict[str, Any]:
+def run(
+    trial: Trial, name: str, results: Path, data: Sequence[str], *, network: bool = False
+) -> dict[str, Any]:
     """Train and score, or return what an earlier call found.
 
     Args:
@@ -84,13 +86,15 @@ def run(trial: Trial, name: str, results: Path, data: Sequence[str]) -> dict[str
         name: Its key in the results, and its folder in `WORK`.
         results: JSON file; it is written anew after each trial.
         data: Overrides that say where the images are; they do not belong to the trial's definition.
+        network: Train again where the network itself is gone.
 
     Returns:
         `scores` by readout and image, `steps`, `cpu_seconds`, `seconds`, `definition`.
     """
     known = json.loads(results.read_text()) if results.exists() else {}
     definition = trial.definition()
-    if known.get(name, {}).get("definition") != definition:
+    gone = network and not (folder_of(trial, name) / "model.keras").exists()
+    if gone or known.get(name, {}).get("definition") != definition:
         request = {"name": name, "definition": definition, "data": list(data)}
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
@@ -125,8 +129,7 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     records = write_split(config, trial)
     overrides += [f"records.path={records}", "train.deterministic=false"]
     steps = int(trial.cpu_seconds / _cpu_seconds_a_step(overrides, trial))
-    # Defined otherwise, it is another run.
-    run_dir = WORK / f"{re.sub('[ ,/=]+', '_', name)}-{hash_of(trial.definition()):x}"
+    run_dir = folder_of(trial, name)
     overrides += [f"train.phases=[{_phases(trial, steps)}]", f"train.run_dir={run_dir}"]
     config = configuration.load(ROOT / trial.config, overrides)
     begun, begun_cpu = time.perf_counter(), time.process_time()
@@ -137,6 +140,11 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
         "steps": steps, "cpu_seconds": round(cpu, 1), "seconds": round(seconds, 1),
         "scores": score(model, config, trial),
     }  # fmt: skip
+
+
+def folder_of(trial: Trial, name: str) -> Path:
+    """The run folder of a trial; defined otherwise, it is another run."""
+    return WORK / f"{re.sub('[ ,/=]+', '_', name)}-{hash_of(trial.definition()):x}"
 
 
 def _phases(trial: Trial, steps: int) -> str:
