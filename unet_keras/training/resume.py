@@ -81,7 +81,9 @@ def save_network(model: keras.Model, path: Path) -> None:
 
 def _bare(model: keras.Model) -> keras.Model:
     """A second model over the same layers, not compiled: nothing else is saved and loaded."""
-    return keras.Model(model.input, model.output, name=model.name)
+    # Not the lists: a model made of them would return a list.
+    (images,), (logits,) = model.inputs, model.outputs
+    return keras.Model(images, logits, name=model.name)
 
 
 def complete(run: Path, state: RunState, *, every: int = 0) -> None:
