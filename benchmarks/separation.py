@@ -75,6 +75,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
         *FLAT, "targets.outline_pixels=2", "train.start_from=default",
     ),
     "w0 = 10": (*FLAT, "loss.border_weight=10"),
+    # upon "borders of 2 pixels, depth 3": linear interpolation blurs what is learned from
+    "borders of 2 pixels, cubic": (*FLAT, "targets.outline_pixels=2", "augment.image_order=3"),
+    "borders of 2 pixels, appended": (*FLAT, "targets.outline_pixels=2", "augment.mode=append"),
+    "borders of 2 pixels, cubic, pretrained": (
+        *FLAT, "targets.outline_pixels=2", "augment.image_order=3", "train.start_from=default",
+    ),
 }  # fmt: skip
 
 # The best of the screen, and the readout that did best there.
