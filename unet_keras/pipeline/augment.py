@@ -116,9 +116,13 @@ def augment_batch(
     if single:
         given = {name: array[tf.newaxis] for name, array in given.items()}
         parameters = {name: value[tf.newaxis] for name, value in parameters.items()}
-    place, resample, change_grey = _steps(augmentation, crop, float(grey_mean), float(grey_scale))
+    to_spline, place, resample, change_grey = _steps(
+        augmentation, crop, float(grey_mean), float(grey_scale)
+    )
     with tf.device(device_name(augmentation.device)):
         if augmentation.is_geometric:
+            if augmentation.image_order == 3:
+                given["image"] = to_spline(given["image"])
             given = resample(given, place(parameters))
         results = {
             name: array if name == "labels" else tf.cast(array, tf.float32)
@@ -148,13 +152,16 @@ def device_name(device: str) -> str:
 @functools.lru_cache(maxsize=32)
 def _steps(
     augmentation: Augmentation, crop: Size, grey_mean: float, grey_scale: float
-) -> tuple[Callable, Callable, Callable]:
-    """Return the functions that make coordinates, resample and change grey values.
+) -> tuple[Callable, Callable, Callable, Callable]:
+    """Return what makes splines of images, makes coordinates, resamples, and changes grey values.
 
     Compiled one by one: in a single function the compiler would calculate coordinates anew for
-    each neighbor of each pixel in each map, which takes five times as long. Between the two,
+    each neighbor of each pixel in each map, which takes five times as long. On their way,
     rows and columns lie apart, float32 (B, 2, *crop), so that a vector of them is one load.
     """
+
+    def to_spline(image: tf.Tensor) -> tf.Tensor:
+        return geometry.spline_coefficients(tf.cast(image, tf.float32))
 
     def place(parameters: Parameters) -> tf.Tensor:
         coordinates = coordinates_from(parameters, augmentation=augmentation, crop=crop)
@@ -168,6 +175,7 @@ def _steps(
                 coordinates,
                 nearest=name == "labels",
                 order=augmentation.image_order if name == "image" else 1,
+                prefilter=False,
             )
             for name, array in arrays.items()
         }
@@ -175,7 +183,7 @@ def _steps(
     def change_grey(image: tf.Tensor, parameters: Parameters) -> tf.Tensor:
         return _change_grey(image, parameters, grey_mean, grey_scale)
 
-    steps = place, resample, change_grey
+    steps = to_spline, place, resample, change_grey
     if not augmentation.jit_compile:
         return steps
     return tuple(tf.function(step, jit_compile=True) for step in steps)

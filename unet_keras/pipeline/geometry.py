@@ -13,12 +13,14 @@ pixel, `d c b | a b c d | c b a`: SciPy's and NumPy's mode `mirror` and `reflect
 import math
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 Size = tuple[int, int]
 
 # Pixels beyond a window's edge that a cubic spline inside still depends on: 0.27^12 is 1e-7.
 SPLINE_REACH = 12
+_SPLINE_POLE = math.sqrt(3.0) - 2.0
 
 
 def identity_coordinates(size: Size) -> tf.Tensor:
@@ -69,7 +71,12 @@ def rotation_matrix(angle_degrees: tf.Tensor) -> tf.Tensor:
 
 
 def warp(
-    image: tf.Tensor, coordinates: tf.Tensor, *, nearest: bool = False, order: int = 1
+    image: tf.Tensor,
+    coordinates: tf.Tensor,
+    *,
+    nearest: bool = False,
+    order: int = 1,
+    prefilter: bool = True,
 ) -> tf.Tensor:
     """Sample an image at coordinates, with mirrored borders.
 
@@ -84,6 +91,7 @@ def warp(
         nearest: Take the nearest pixel's value and keep the dtype, as labels need it. Ties go
             down and to the right.
         order: 1 interpolates linearly, 3 by cubic splines as SciPy does.
+        prefilter: False if the image has been through `spline_coefficients` (order 3).
 
     Returns:
         The image's shape with H', W' for H, W; its dtype if `nearest`, else float32.
@@ -101,7 +109,7 @@ def warp(
     if order == 1:
         return restore(_sample_linear(image, coordinates))
     image = tf.cast(image, tf.float32)
-    return restore(_sample_cubic(spline_coefficients(image), coordinates))
+    return restore(_sample_cubic(spline_coefficients(image) if prefilter else image, coordinates))
 
 
 def cut_window(image: tf.Tensor, top_left: tf.Tensor, size: Size) -> tf.Tensor:
@@ -141,74 +149,49 @@ def mirror_index(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.minimum(tf.minimum(index, period - index), size - 1)
 
 
-def mirror_matrix(kernel: Callable[[tf.Tensor], tf.Tensor], size: int | tf.Tensor) -> tf.Tensor:
-    """Return the matrix that convolves `size` mirrored pixels with an even kernel.
-
-    Args:
-        kernel: From distances in pixels, float32 (n, n), to weights, float32 (..., n, n).
-        size: Number of pixels n.
-
-    Returns:
-        float32 (..., n, n). Each pixel is seen four times: as it is, mirrored, and both again a
-        period of the mirrored row, 2 (n - 1) pixels, further on.
-    """
-    pixels = tf.cast(tf.range(size), tf.float32)
-    period = 2 * (tf.cast(size, tf.float32) - 1)
-    direct, mirrored = pixels[:, tf.newaxis] - pixels, pixels[:, tf.newaxis] + pixels
-    sights = (direct, mirrored, tf.abs(direct) - period, mirrored - period)
-    weights = tf.add_n([kernel(tf.abs(distance)) for distance in sights])
-    # A pixel on an edge is its own mirror image and was counted twice; a single one, four times.
-    edges = tf.cast(pixels == 0, tf.float32) + tf.cast(2 * pixels == period, tf.float32)
-    return weights / 2**edges
-
-
 def spline_coefficients(image: tf.Tensor) -> tf.Tensor:
     """Turn pixels into cubic B-spline coefficients with mirrored borders.
 
-    The recursive filter of Unser, Aldroubi and Eden 1993, "B-spline signal processing", in closed
-    form: two matrix products, which run on any device.
+    The filter of Unser, Aldroubi and Eden 1993, "B-spline signal processing", as a plain one: its
+    weights fall to a quarter from pixel to pixel, so that a few of them are all that count.
 
     Args:
         image: float32 (B, H, W, C).
 
     Returns:
-        float32 (B, H, W, C).
+        float32 (B, H, W, C), 1e-6 of the grey range from those of the recursive filter.
     """
-    shape = tf.shape(image)
-    return convolve(image, _spline_filter(shape[1]), _spline_filter(shape[2]))
+    weights = _SPLINE_POLE ** np.abs(np.arange(-SPLINE_REACH, SPLINE_REACH + 1))
+    kernel = weights / weights.sum()
+    return filter_axis(filter_axis(image, kernel, axis=1), kernel, axis=2)
 
 
-def convolve(images: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
-    """Apply matrices to the columns and to the rows of images.
+def filter_axis(image: tf.Tensor, kernel: np.ndarray, axis: int) -> tf.Tensor:
+    """Convolve an image with an even kernel along one axis, with mirrored borders.
 
     Args:
-        images: float32 (B, H, W, C).
-        down: float32 (H, H), or (B, H, H) for one an image.
-        across: float32 (W, W), or (B, W, W).
+        image: float32 of any shape.
+        kernel: float64 (2R + 1,).
+        axis: Of the image.
 
     Returns:
-        float32 (B, H, W, C).
+        float32, the image's shape.
     """
-    # Products image by image: one large product would round differently for every batch size.
-    batch, height, width, _ = tf.unstack(tf.shape(images))
-    down = tf.broadcast_to(down, [batch, height, height])
-    across = tf.broadcast_to(across, [batch, width, width])
-    images = tf.einsum("bij,bjwc->biwc", down, images)
-    return tf.einsum("bij,bhjc->bhic", across, images)
+    radius, size = len(kernel) // 2, image.shape[axis] or tf.shape(image)[axis]
+    # Only what is beyond the edges is gathered: a compiler would gather the whole anew for each
+    # of the kernel's weights.
+    before = tf.gather(image, mirror_index(tf.range(-radius, 0), size), axis=axis)
+    after = tf.gather(image, mirror_index(size + tf.range(radius), size), axis=axis)
+    padded = tf.concat([before, image, after], axis)
 
+    def shifted(start: int) -> tf.Tensor:
+        return padded[(*[slice(None)] * axis, slice(start, start + size))]
 
-def _spline_filter(size: tf.Tensor) -> tf.Tensor:
-    pole = math.sqrt(3.0) - 2.0
-    gain = -6 * pole / (1 - pole**2)
-    # All periods together are a geometric series. One pixel is a constant, which stays as it is.
-    rest = 1 - abs(pole) ** (2 * (tf.cast(size, tf.float32) - 1))
-    series = tf.where(size == 1, gain, rest)
-
-    def response(distance: tf.Tensor) -> tf.Tensor:
-        sign = 1 - 2 * (distance % 2)
-        return gain * sign * abs(pole) ** distance / series
-
-    return mirror_matrix(response, size)
+    result = float(kernel[radius]) * shifted(radius)
+    for reach in range(1, radius + 1):
+        pair = shifted(radius - reach) + shifted(radius + reach)
+        result += float(kernel[radius + reach]) * pair
+    return result
 
 
 def _coordinates_tensor(coordinates: tf.Tensor) -> tf.Tensor:
@@ -313,5 +296,10 @@ def _cubic_taps(coordinate: tf.Tensor, size: tf.Tensor) -> list[tuple[tf.Tensor,
         (4 - 3 * rest * rest * (2 - rest)) / 6,
         fraction * fraction * fraction / 6,
     ]
-    first = tf.cast(first, tf.int32)
-    return [(mirror_index(first + tap - 1, size), weights[tap]) for tap in range(4)]
+    first, last = tf.cast(first, tf.int32), size - 1
+
+    def mirrored(index: tf.Tensor) -> tf.Tensor:
+        # At most two pixels outside: without the division that any distance takes.
+        return tf.minimum(tf.abs(last - tf.abs(last - tf.abs(index))), last)
+
+    return [(mirrored(first + tap - 1), weights[tap]) for tap in range(4)]

@@ -5,9 +5,9 @@ Images keep their raw grey values, whatever their range. Strengths are therefore
 Every function here is deterministic; strengths come one an image, as float32 (B,).
 """
 
-import tensorflow as tf
+from collections.abc import Callable
 
-from unet_keras.pipeline.geometry import convolve, mirror_matrix
+import tensorflow as tf
 
 
 def change_contrast(images: tf.Tensor, factor: tf.Tensor, grey_mean: float) -> tf.Tensor:
@@ -57,12 +57,52 @@ def blur(images: tf.Tensor, sigma_pixels: tf.Tensor) -> tf.Tensor:
     variance = tf.maximum(sigma_pixels**2, 1e-6)[:, tf.newaxis, tf.newaxis]
 
     def matrix(size: tf.Tensor) -> tf.Tensor:
-        weights = mirror_matrix(lambda d: tf.exp(-(d**2) / (2 * variance)), size)
+        weights = _mirror_matrix(lambda d: tf.exp(-(d**2) / (2 * variance)), size)
         return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
     shape = tf.shape(images)
-    return convolve(images, matrix(shape[1]), matrix(shape[2]))
+    return _convolve(images, matrix(shape[1]), matrix(shape[2]))
 
 
 def _per_image(values: tf.Tensor) -> tf.Tensor:
     return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
+def _mirror_matrix(kernel: Callable[[tf.Tensor], tf.Tensor], size: int | tf.Tensor) -> tf.Tensor:
+    """Return the matrix that convolves `size` mirrored pixels with an even kernel.
+
+    Args:
+        kernel: From distances in pixels, float32 (n, n), to weights, float32 (..., n, n).
+        size: Number of pixels n.
+
+    Returns:
+        float32 (..., n, n). Each pixel is seen four times: as it is, mirrored, and both again a
+        period of the mirrored row, 2 (n - 1) pixels, further on.
+    """
+    pixels = tf.cast(tf.range(size), tf.float32)
+    period = 2 * (tf.cast(size, tf.float32) - 1)
+    direct, mirrored = pixels[:, tf.newaxis] - pixels, pixels[:, tf.newaxis] + pixels
+    sights = (direct, mirrored, tf.abs(direct) - period, mirrored - period)
+    weights = tf.add_n([kernel(tf.abs(distance)) for distance in sights])
+    # A pixel on an edge is its own mirror image and was counted twice; a single one, four times.
+    edges = tf.cast(pixels == 0, tf.float32) + tf.cast(2 * pixels == period, tf.float32)
+    return weights / 2**edges
+
+
+def _convolve(images: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
+    """Apply matrices to the columns and to the rows of images.
+
+    Args:
+        images: float32 (B, H, W, C).
+        down: float32 (H, H), or (B, H, H) for one an image.
+        across: float32 (W, W), or (B, W, W).
+
+    Returns:
+        float32 (B, H, W, C).
+    """
+    # Products image by image: one large product would round differently for every batch size.
+    batch, height, width, _ = tf.unstack(tf.shape(images))
+    down = tf.broadcast_to(down, [batch, height, height])
+    across = tf.broadcast_to(across, [batch, width, width])
+    images = tf.einsum("bij,bjwc->biwc", down, images)
+    return tf.einsum("bij,bhjc->bhic", across, images)

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from unet_keras.pipeline.fields import mirrored_index, spline_basis
+from unet_keras.pipeline.geometry import filter_axis
 
 # Kernels end here, in sigma, as OpenCV's and SciPy's do.
 KERNEL_SIGMAS = 4.0
@@ -32,8 +33,7 @@ def filter_maps(maps: tf.Tensor, sigma_pixels: float) -> tf.Tensor:
         float32 (C, H, W).
     """
     kernel = gaussian_kernel(sigma_pixels)
-    down = _filter_rows(tf.cast(maps, tf.float32), kernel, axis=1)
-    return _filter_rows(down, kernel, axis=2)
+    return filter_axis(filter_axis(tf.cast(maps, tf.float32), kernel, axis=1), kernel, axis=2)
 
 
 def spline_rows(maps: tf.Tensor, sigma_pixels: float) -> tf.Tensor:
@@ -83,26 +83,6 @@ def gaussian_kernel(sigma_pixels: float) -> np.ndarray:
     radius = max(round(KERNEL_SIGMAS * sigma_pixels), 1)
     weights = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma_pixels**2))
     return weights / weights.sum()
-
-
-def _filter_rows(maps: tf.Tensor, kernel: np.ndarray, axis: int) -> tf.Tensor:
-    radius, size = len(kernel) // 2, maps.shape[axis]
-    index = mirrored_index(np.arange(-radius, size + radius), size)
-    # Only what is beyond the edges is gathered: a compiler would gather the whole anew for each
-    # of the kernel's weights.
-    before = tf.gather(maps, index[:radius], axis=axis)
-    after = tf.gather(maps, index[radius + size :], axis=axis)
-    padded = tf.concat([before, maps, after], axis)
-
-    def shifted(start: int) -> tf.Tensor:
-        rows = slice(start, start + size)
-        return padded[:, rows] if axis == 1 else padded[:, :, rows]
-
-    result = float(kernel[radius]) * shifted(radius)
-    for reach in range(1, radius + 1):
-        pair = shifted(radius - reach) + shifted(radius + reach)
-        result += float(kernel[radius + reach]) * pair
-    return result
 
 
 def _basis(size: int, sigma_pixels: float) -> np.ndarray:
