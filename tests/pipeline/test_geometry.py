@@ -292,3 +292,22 @@ def test_spline_coefficients_are_those_of_scipy(size):
     expected = scipy.ndimage.spline_filter(image.astype(float), 3, mode="mirror")
     made = geometry.spline_coefficients(image[None, ..., None])[0, ..., 0]
     np.testing.assert_allclose(made, expected, atol=3e-6)
+
+
+def test_an_image_may_be_filtered_before():
+    image = make_image((20, 17))[None, ..., None]
+    coordinates = geometry.identity_coordinates((20, 17)) * 0.9 + 0.3
+    once = geometry.warp(image, coordinates, order=3)
+    filtered = geometry.spline_coefficients(image)
+    np.testing.assert_array_equal(
+        geometry.warp(filtered, coordinates, order=3, prefilter=False), once
+    )
+
+
+def test_cubic_splines_keep_texture_that_linear_interpolation_blurs():
+    noise = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+    halfway = geometry.identity_coordinates((128, 128)) + 0.5
+    kept = {order: np.var(geometry.warp(noise, halfway, order=order)) for order in (1, 3)}
+    # The mean of four neighbors has a quarter of the variance.
+    assert kept[1] < 0.3
+    assert kept[3] > 0.5

@@ -34,7 +34,8 @@ class Augmentation:
         gamma: Smallest and largest power, applied between an image's extremes.
         noise: Largest standard deviation of added noise, as a share of the grey values'.
         blur_pixels: Largest standard deviation of a Gaussian blur.
-        image_order: 1 samples images linearly, 3 by cubic splines.
+        image_order: 1 samples images linearly, which is fast but blurs them, so that a network
+            learns from softer images than it will see; 3 by cubic splines, which does not.
         jit_compile: Whether the resampling is compiled by XLA.
         device: Where it runs: `auto` (the first GPU, or else the CPU), `cpu`, or a device's name.
     """
