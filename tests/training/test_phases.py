@@ -63,6 +63,7 @@ def test_phases_take_from_the_config_what_they_do_not_say() -> None:
     [
         (("{}", "{cross_entropy: 0, dice: 0}"), (), "phase 2 of train.phases has cross_entropy=0"),
         (("{}", "{dice: 0}"), ("train.monitor=val_loss",), "weigh the loss differently: give"),
+        (("{patience: 2}",), ("train.monitor=last",), "patience must be 0"),
         (("{patience: -1}",), (), "patience=-1 must be at least 0"),
         (("{learning_rate: 0}",), (), "learning_rate=0.* must be above 0"),
     ],
@@ -204,3 +205,23 @@ def test_early_stopping_and_uneven_epochs_in_a_real_run(records: Path, tmp_path:
         int(number) for number in numbers if number.shape == () and number.dtype.kind == "i"
     ]
     assert iterations == [3], "the optimizer counts from the second phase on"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast_data")
+def test_the_last_epoch_is_kept_where_no_figure_shall_judge(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = {}
+    for monitor in ("val_dice", "last"):
+        config = small_config(
+            records, tmp_path / monitor, f"train.monitor={monitor}",
+            # The rate is too small to change a Dice coefficient after the first epoch.
+            "train.phases=[{epochs: 3, augment: none, learning_rate: 1e-12}]",
+        )  # fmt: skip
+        with caplog.at_level("INFO"):
+            state = fit.newest_state(fit.train(config))
+        assert state is not None
+        best[monitor] = state.best_epoch
+    assert best == {"val_dice": 1, "last": 3}
+    assert "the model is that of the last epoch, 3" in caplog.text

@@ -72,7 +72,8 @@ class Train:
         optimizer: What turns gradients into steps, the same in all phases.
         phases: Stretches of training, one after the other.
         steps_per_epoch: Batches an epoch; 0 takes as many as cover the training images once.
-        monitor: Which of the validation's figures the best checkpoint is chosen by.
+        monitor: Which of the validation's figures the best checkpoint is chosen by; `last` keeps
+            the last one, where a falling rate makes it the best and validation images are few.
         checkpoint_epochs: Each so many epochs a checkpoint stays for good, besides the last and the
             best; 0 for none.
         panel_epochs: TensorBoard gets pictures each so many epochs; 0 for never.
@@ -89,7 +90,7 @@ class Train:
     optimizer: Optimizer = field(default_factory=Optimizer)
     phases: list[Phase] = field(default_factory=lambda: [Phase()])
     steps_per_epoch: int = 0
-    monitor: Literal["val_loss", "val_dice", "val_iou"] = "val_dice"
+    monitor: Literal["val_loss", "val_dice", "val_iou", "last"] = "val_dice"
     checkpoint_epochs: int = 0
     panel_epochs: int = 5
     profile_steps: int = 0
@@ -98,6 +99,10 @@ class Train:
 
     def __post_init__(self) -> None:
         demand(len(self.phases) > 0, "train.phases is empty: give at least one phase")
+        demand(
+            self.monitor != "last" or not any(phase.patience for phase in self.phases),
+            "train.monitor=last tells no epoch from another: patience must be 0, or give val_loss",
+        )
         for name in ("steps_per_epoch", "panel_epochs", "checkpoint_epochs", "profile_steps"):
             value = getattr(self, name)
             demand(value >= 0, f"train.{name}={value} must be at least 0")

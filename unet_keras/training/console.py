@@ -23,14 +23,23 @@ class Console(keras.callbacks.Callback):
     Args:
         state: Where the run is.
         stretches: The run's phases.
+        judged: Whether a figure of the validation tells which epoch is the best.
         bar: Whether standard error is a screen, where a bar shows the course of the epoch and
             vanishes at its end.
     """
 
-    def __init__(self, state: RunState, stretches: Sequence[Stretch], *, bar: bool = False) -> None:
+    def __init__(
+        self,
+        state: RunState,
+        stretches: Sequence[Stretch],
+        *,
+        judged: bool = True,
+        bar: bool = False,
+    ) -> None:
         super().__init__()
         self.state = state
         self.stretches = stretches
+        self.judged = judged
         self.bar = bar
         self._bar: tqdm | None = None
         self._begun = 0.0
@@ -59,7 +68,8 @@ class Console(keras.callbacks.Callback):
         self._close_bar()
         figures = logs or {}
         told = [f"{name} {figures[name]:.4f}" for name in FIGURES if name in figures]
-        best = ", the best so far" if self.state.best_epoch == self.state.epoch else ""
+        is_best = self.judged and self.state.best_epoch == self.state.epoch
+        best = ", the best so far" if is_best else ""
         seconds = time.monotonic() - self._begun
         times = duration(seconds)
         steps, left = self.params["steps"], steps_left(self.state, self.stretches)

@@ -78,7 +78,10 @@ def train(config: Config) -> Path:
             return run
         with explained(run, records), strategy.scope():
             _Session(config, manifest, run, stretches, state).fit()
-    logger.info("best %s in epoch %d", config.train.monitor, state.best_epoch)
+    if config.train.monitor == "last":
+        logger.info("the model is that of the last epoch, %d", state.best_epoch)
+    else:
+        logger.info("best %s in epoch %d", config.train.monitor, state.best_epoch)
     return run
 
 
@@ -251,7 +254,8 @@ def make_callbacks(
     # Of plain and transformed batches in turn, the first is plain; the pictures show the second.
     kept_step = 1 if stretch.augment == "append" else 0
     board, speed = Board(run / "tensorboard"), Speed(config.pipeline.batch_size, kept_step)
-    monitor = config.train.monitor if validation is not None else None
+    judged = validation is not None and config.train.monitor != "last"
+    monitor = config.train.monitor if judged else None
     manifest = read_manifest(config.records.path)
     classes = num_outputs(manifest, config.targets.kind, config.model.output)
     callbacks = [
@@ -275,7 +279,7 @@ def make_callbacks(
     return [
         *callbacks,
         Checkpoints(run, state, every=config.train.checkpoint_epochs),
-        Console(state, stretches, bar=sys.stderr.isatty()),
+        Console(state, stretches, judged=judged, bar=sys.stderr.isatty()),
     ]
 
 
