@@ -75,72 +75,13 @@ def keras_steps(precision: str) -> dict[Case, tuple[Step, int]]:
 def pytorch_steps(precision: str) -> dict[Case, tuple[Step, int]]:
     """Return a step and the number of trainable weights for each width and batch size."""
     import torch
-    from torch import nn
-    from torch.nn import functional
+    from pytorch_unet import training_step
 
     torch.set_num_threads(os.cpu_count() or 1)
-
-    class DoubleConv(nn.Sequential):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            layers: list[nn.Module] = []
-            for channels in (inputs, outputs):
-                layers += [
-                    nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(outputs),
-                    nn.ReLU(inplace=True),
-                ]
-            super().__init__(*layers)
-
-    class UNet(nn.Module):
-        def __init__(self, width: int) -> None:
-            super().__init__()
-            filters = [width * 2**level for level in range(5)]
-            self.down = nn.ModuleList(
-                DoubleConv(inputs, outputs)
-                for inputs, outputs in zip([1, *filters], filters, strict=False)
-            )
-            self.up = nn.ModuleList(
-                nn.ConvTranspose2d(2 * outputs, outputs, 2, stride=2) for outputs in filters[3::-1]
-            )
-            self.join = nn.ModuleList(
-                DoubleConv(2 * outputs, outputs) for outputs in filters[3::-1]
-            )
-            self.logits = nn.Conv2d(width, 1, 1)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            skips = []
-            for block in self.down[:-1]:
-                x = block(x)
-                skips.append(x)
-                x = functional.max_pool2d(x, 2)
-            x = self.down[-1](x)
-            for up, join in zip(self.up, self.join, strict=True):
-                x = join(torch.cat([skips.pop(), up(x)], dim=1))
-            return self.logits(x)
-
-    steps: dict[Case, tuple[Step, int]] = {}
-    for width, batch in product(WIDTHS, BATCHES):
-        model = UNet(width).to(memory_format=torch.channels_last).train()
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)
-        image, truth, weight = (torch.from_numpy(array)[:, None] for array in pictures(batch))
-        image = image.to(memory_format=torch.channels_last)
-        loss_of = nn.BCEWithLogitsLoss(weight=weight)
-
-        def step(
-            model: Any = model, optimizer: Any = optimizer, loss_of: Any = loss_of,
-            image: Any = image, truth: Any = truth,
-        ) -> None:  # fmt: skip
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                logits = model(image)
-            loss = loss_of(logits.float(), truth)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-
-        count = sum(parameter.numel() for parameter in model.parameters())
-        steps[width, batch] = step, count
-    return steps
+    return {
+        (width, batch): training_step(width, *pictures(batch), precision)
+        for width, batch in product(WIDTHS, BATCHES)
+    }
 
 
 def pictures(batch: int) -> tuple[Any, Any, Any]:
