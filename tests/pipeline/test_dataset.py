@@ -175,11 +175,28 @@ def test_stock_losses_get_class_and_weight_apart(records: Path) -> None:
     assert len(take(load_dataset(records, "train", weights="none", **SHAPE), 1)[0]) == 2
 
 
-def test_the_margin_is_cut_off_the_targets_only(records: Path) -> None:
-    whole = take(load_dataset(records, "train", **SHAPE), 1)[0]
-    inner = take(load_dataset(records, "train", margin=10, **SHAPE), 1)[0]
-    np.testing.assert_array_equal(inner[0], whole[0])
-    np.testing.assert_array_equal(inner[1], whole[1][:, 10:-10, 10:-10])
+def test_targets_lack_the_margin_and_come_from_anywhere_in_the_image(records: Path) -> None:
+    """Though crops are larger than the images of 160 x 192 pixels, as 572 pixels are than 512."""
+    known = list(read_records(records, read_manifest(records), "train"))
+    margin, height, width, seen = 20, 140, 180, np.zeros((160, 192), bool)
+    data = load_dataset(records, "train", margin=margin, crop=(180, 220), batch_size=2)
+    for image, packed in take(data, 60):
+        assert packed.shape[1:3] == (height, width)
+        for one, index in zip(image[..., 0], packed[..., 0], strict=True):
+            inner = one[margin:-margin, margin:-margin]
+            places = [
+                (record["labels"], slice(row, row + height), slice(column, column + width))
+                for record in known
+                for row in range(160 - height + 1)
+                for column in range(192 - width + 1)
+                if (record["image"][row : row + height, column : column + width, 0] == inner).all()
+            ]
+            assert len(places) == 1
+            labels, *place = places[0]
+            np.testing.assert_array_equal(index, separate_touching(labels)[tuple(place)] > 0)
+            seen[tuple(place)] = True
+    assert seen.any(axis=0).all()
+    assert seen.any(axis=1).all()
 
 
 def test_weights_follow_the_formula(records: Path) -> None:

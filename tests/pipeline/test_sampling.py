@@ -151,6 +151,26 @@ class TestWindows:
         assert coordinates.min() >= 0
         assert (coordinates <= np.array(window) - 1).all()
 
+    @pytest.mark.parametrize("size", [(60, 70), (30, 40), (20, 28), (15, 23)])
+    @pytest.mark.parametrize("moving", [False, True])
+    def test_what_is_left_of_a_crop_lies_anywhere_in_the_image(self, size, moving):
+        """Networks of valid convolutions learn the pixels at the image's edge too."""
+        margin = 5
+        augmentation = Augmentation(deviation_pixels=0.0) if moving else NO_AUGMENTATION
+        window, places = window_size(augmentation, CROP, size), []
+        for number in range(300):
+            drawn = sample_parameters(
+                augmentation, 0, number, size, CROP, window=window, margin=margin
+            )
+            middle = (np.array(CROP) - 1) / 2
+            if moving:
+                middle = drawn["center"].numpy()
+            first = drawn["window_top_left"].numpy() + middle - (np.array(CROP) - 1) / 2
+            places.append(first + margin)
+        room = np.array(size) - (np.array(CROP) - 2 * margin)
+        np.testing.assert_array_equal(np.min(places, axis=0), np.minimum(0, room // 2))
+        np.testing.assert_array_equal(np.max(places, axis=0), np.where(room < 0, room // 2, room))
+
     def test_without_movement_the_window_is_the_crop(self):
         assert window_size(NO_AUGMENTATION, CROP) == CROP
 

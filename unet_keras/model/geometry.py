@@ -193,6 +193,15 @@ def smallest_tile(depth: int) -> int:
     return size
 
 
+def valid_margin(depth: int) -> int:
+    """Return how many pixels the output of valid convolutions lacks on each side: 92 at depth 4.
+
+    Two convolutions lose 2 pixels a side of their level, 2^level in the image; all levels but the
+    deepest have two such pairs.
+    """
+    return 2 * (3 * 2**depth - 2)
+
+
 def check_tile(size: int, depth: int) -> None:
     """Refuse a side that a network with valid convolutions cannot halve without a remainder.
 

@@ -73,7 +73,8 @@ def load_dataset(
         border_weight: w0 of Ronneberger et al. (2015), eq. 2.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         regression_maps: Maps that y carries between class and weight.
-        margin: Pixels that the network loses on each side.
+        margin: Pixels that the network loses on each side. Labels are of what is left of a crop,
+            which lies anywhere in the image, though the crop may reach beyond it.
         cache: Keep decoded records in memory.
 
     Returns:
@@ -158,7 +159,7 @@ class _Recipe:
             if self.training:
                 parameters = sample_parameters(
                     variant, self.seed, number, size, self.crop,
-                    window=window, channels=self.channels,
+                    window=window, channels=self.channels, margin=self.packing.margin,
                 )  # fmt: skip
             else:
                 parameters = {"window_top_left": (size - tf.constant(self.crop)) // 2}

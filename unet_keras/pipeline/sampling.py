@@ -94,6 +94,7 @@ def sample_parameters(
     *,
     window: Size | None = None,
     channels: int = 1,
+    margin: int = 0,
 ) -> Parameters:
     """Draw all that is random about one example.
 
@@ -105,6 +106,9 @@ def sample_parameters(
         crop: Height and width of the output in pixels.
         window: What `window_size` gave, if not for this augmentation and crop alone.
         channels: Of the image, for the noise.
+        margin: Pixels on each side of the crop that its labels lack: what a network of valid
+            convolutions loses. The rest of the crop lies anywhere inside the image, so that each
+            pixel of it is learned, and the margin where the image goes on mirrored.
 
     Returns:
         Tensors of static shape: `crop_top_left` and `window_top_left` int32 (2,), and float32 what
@@ -117,8 +121,10 @@ def sample_parameters(
     uniform = dict(zip(_SLOTS, tf.unstack(values), strict=True))
     image_size = tf.cast(image_size, tf.int32)
     window = window or window_size(augmentation, crop)
-    top_left = _crop_position(uniform["row"], uniform["column"], image_size, crop)
-    window_top_left = _window_position(top_left, image_size, crop, window)
+    top_left = _crop_position(uniform["row"], uniform["column"], image_size, crop, margin)
+    window_top_left = top_left
+    if augmentation.is_geometric:
+        window_top_left = _window_position(top_left, image_size, crop, window)
     parameters = {"crop_top_left": top_left, "window_top_left": window_top_left}
     if augmentation.is_geometric:
         inside = tf.cast(top_left - window_top_left, tf.float32)
@@ -214,12 +220,13 @@ def _sample_grey(
 
 
 def _crop_position(
-    row: tf.Tensor, column: tf.Tensor, image_size: tf.Tensor, crop: Size
+    row: tf.Tensor, column: tf.Tensor, image_size: tf.Tensor, crop: Size, margin: int
 ) -> tf.Tensor:
-    """Return a place inside the image; an image smaller than the crop is put in its center."""
-    room = image_size - tf.constant(crop)
+    """Return where the crop begins, its margin not counted inside the image or centered on it."""
+    room = image_size - (tf.constant(crop) - 2 * margin)
     random = tf.cast(tf.stack([row, column]) * tf.cast(room + 1, tf.float32), tf.int32)
-    return tf.where(room >= 0, tf.minimum(random, room), tf.math.floordiv(room, 2))
+    inside = tf.where(room >= 0, tf.minimum(random, room), tf.math.floordiv(room, 2))
+    return inside - margin
 
 
 def _window_position(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from unet_keras.config import Config
 from unet_keras.drawing import write_png
 from unet_keras.errors import InputError
+from unet_keras.model.geometry import valid_margin
 from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.pipeline.kinds import balanced_weights
 from unet_keras.records.manifest import Manifest, read_manifest
@@ -103,6 +104,7 @@ def draw_preview(config: Config, count: int) -> Path:
         class_weights=class_weights(config, read_manifest(config.records.path)),
         kind=config.targets.kind,
         outline_pixels=config.targets.outline_pixels,
+        margin=valid_margin(config.model.depth) if config.model.padding == "valid" else 0,
     )
     path = run.with_name(f"{run.name}-preview.png")
     write_png(path, picture)

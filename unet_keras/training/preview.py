@@ -56,6 +56,7 @@ def preview_picture(
     class_weights: Sequence[float] = (),
     kind: Kind = "cells",
     outline_pixels: int = 1,
+    margin: int = 0,
 ) -> np.ndarray:
     """Draw the first samples that training with these values sees, one a row.
 
@@ -69,6 +70,7 @@ def preview_picture(
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         kind: What the classes are that have these weights.
         outline_pixels: How wide the borders of `cells_and_borders` are.
+        margin: Pixels that the network loses on each side; they are drawn with weight 0.
 
     Returns:
         uint8 (H, W, 3): image, the same with a grid on it that was straight and square, labels,
@@ -81,7 +83,7 @@ def preview_picture(
     drawn = read_samples(
         records, count, augmentation=augmentation, crop=crop, seed=seed,
         border_weight=border_weight, class_weights=class_weights, kind=kind,
-        outline_pixels=outline_pixels,
+        outline_pixels=outline_pixels, margin=margin,
     )  # fmt: skip
     rows = [_row(sample, highest) for sample in drawn]
     return drawing.panel(rows, ("image", "deformation", "labels", f"weights 0 to {highest:g}"))
@@ -98,6 +100,7 @@ def read_samples(
     class_weights: Sequence[float] = (),
     kind: Kind = "cells",
     outline_pixels: int = 1,
+    margin: int = 0,
 ) -> Iterator[Sample]:
     """Yield what `load_dataset` yields, and what it does not hand on: labels and deformation."""
     manifest = read_manifest(records)
@@ -105,7 +108,7 @@ def read_samples(
     batches = load_dataset(
         records, "train", crop=crop, batch_size=1, augment=augmentation, seed=seed,
         border_weight=border_weight, class_weights=class_weights, kind=kind,
-        outline_pixels=outline_pixels, cache=False,
+        outline_pixels=outline_pixels, margin=margin, cache=False,
     )  # fmt: skip
     if augmentation.mode == "append":
         batches = batches.skip(1).shard(2, 0)  # the transformed ones
@@ -119,8 +122,9 @@ def read_samples(
     ):
         size = tf.shape(original["image"])[:2]
         drawn = sample_parameters(
-            moving, seed, number, size, crop, window=window, channels=manifest.channels
-        )
+            moving, seed, number, size, crop, window=window, channels=manifest.channels,
+            margin=margin,
+        )  # fmt: skip
         cut = cut_windows(drawn, window, original["image"], original["labels"])
         labels: Any = augment_batch(cut[0], None, cut[1], drawn, augmentation=moving, crop=crop)[2]
         coordinates = geometry.identity_coordinates(crop)
@@ -131,7 +135,7 @@ def read_samples(
         yield Sample(
             image=image[0].numpy(),
             labels=labels[..., 0].numpy().astype(np.int32),
-            weight=packed[0, ..., -1].numpy(),
+            weight=np.pad(packed[0, ..., -1].numpy(), margin),
             coordinates=coordinates.numpy(),
         )
 
