@@ -37,6 +37,40 @@ def test_the_network_of_2023() -> None:
     assert model.compute_output_shape((2, 333, 434, 1)) == (2, 333, 434, 1)
 
 
+def test_dropout_is_at_the_end_of_the_contracting_path() -> None:
+    model = build_unet(base_filters=2, padding="valid", normalization="none", dropout=0.5)
+    behind = {
+        layer.name: layer.input._keras_history.operation.name
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Dropout)
+    }
+    assert behind == {
+        "down_4_dropout": "down_4_relu_2", "bottleneck_dropout": "bottleneck_relu_2"
+    }  # fmt: skip
+
+
+def test_statistics_move_as_in_pytorch() -> None:
+    """By a tenth of the batch's, the variance the unbiased one."""
+    model = small(depth=1)
+    layer, images = model.get_layer("down_1_norm_1"), random_images(2, 8, 8, 1) / 100
+    before = keras.Model(model.input, layer.input)(images).numpy().reshape(-1, 2)
+    model(images, training=True)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * before.mean(0), rtol=1e-4)
+    expected = 0.9 + 0.1 * before.var(0, ddof=1)
+    np.testing.assert_allclose(layer.moving_variance, expected, rtol=1e-4)
+
+
+def test_every_kernel_starts_with_the_variance_of_he() -> None:
+    """Of up-convolutions, which no ReLU follows, half of it; each of their inputs meets one tap."""
+    for layer in build_unet(base_filters=16, depth=2, stride=1).layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            up = isinstance(layer, keras.layers.Conv2DTranspose)
+            inputs = layer.input.shape[-1] * (1 if up else np.prod(layer.kernel_size))
+            deviation = ((1 if up else 2) / inputs) ** 0.5
+            tolerance = 4 / (2 * layer.kernel.numpy().size) ** 0.5
+            assert layer.kernel.numpy().std() == pytest.approx(deviation, rel=tolerance), layer.name
+
+
 def test_he_initialization() -> None:
     kernel = build_unet(base_filters=16, depth=2).get_layer("bottleneck_conv_2").kernel.numpy()
     assert kernel.std() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
