@@ -66,6 +66,14 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("pipeline.crop=[0, 16]", r"pipeline.crop=0 must be above 0"),
         ("pipeline=null", r"pipeline=None"),
         ("train.phases.4.epochs=1", r"train.phases.4.epochs=1: list index out of range"),
+        ("train.phases.0.epochs=few", r"^train.phases.0.epochs=few: .*is train.phases.0.epochs=20"),
+        ("train.phases.0.learning_rate=.inf", r"learning_rate=inf must be finite"),
+        ("train.phases.0.dice=.inf", r"dice=inf must be at least 0 and finite"),
+        ("train.optimizer.kind=adamw", r"^train.optimizer.kind=adamw: .*is train.optimizer.kind=a"),
+        ("train.optimizer.betas=[0.9]", r"betas=\(0.9,\): it has 1 numbers, expected 2"),
+        ("train.optimizer.clip_norm=.inf", r"clip_norm=inf must be at least 0 and finite"),
+        ("targets.sigma_pixels=.inf", r"targets.sigma_pixels=inf must be finite"),
+        ("loss.class_weights=[0, 0]", r"class_weights=\[0, 0\] leave every pixel out"),
         ("train.phases=[]", r"train.phases is empty: give at least one phase"),
         ("train.phases=[{epoch: 1}]", r"Did you mean: 'epochs'"),
         ("source.kind=zip", r"source.kind=zip: .*expected one of"),
@@ -116,8 +124,13 @@ def test_class_weights_are_numbers_or_a_word(tmp_path: Path) -> None:
         assert load(tmp_path / "config.yaml") == config
         replaced = load(tmp_path / "config.yaml", ["loss.class_weights=[3, 4]"])
         assert replaced.loss.class_weights == [3.0, 4.0]
-    for value in ("even", "[a]", "[-1]", "3", "[1, .nan]", "[1, .inf]"):
+    for value in ("even", "[a]", "[-1]", "3", "'12'", "[1, .nan]", "[1, .inf]"):
         with pytest.raises(InputError, match=r"must be numbers of at least 0, such as \[2, 1\]"):
             load(overrides=[f"loss.class_weights={value}"])
     with pytest.raises(InputError, match=r"loss.border_weight=inf must be at least 0 and finite"):
         load(overrides=["loss.border_weight=.inf"])
+
+
+def test_clipping_on_several_devices_is_refused() -> None:
+    with pytest.raises(InputError, match="would be each device.s own limit"):
+        load(overrides=["train.distribute=mirrored", "train.optimizer.clip_norm=1"])

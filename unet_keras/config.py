@@ -5,6 +5,7 @@ order, and checks names, types and what fields demand of each other. `save(confi
 the result; loading it again gives an equal config. Paths are relative to the working directory.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,21 +157,38 @@ def _culprit(values: dict[str, Any], error: Exception) -> str:
     OmegaConf's own message leaves out the key for tuples and for elements of lists.
     """
     schema = _schema()
-    defaults = _plain(schema)
-    for section, content in values.items():
-        if _refusal(schema, {section: content}) is None:  # a section at a time, as each takes long
-            continue
-        entries = content.items() if isinstance(content, dict) else [(None, content)]
-        for key, value in entries:
-            cause = _refusal(schema, {section: value if key is None else {key: value}})
-            if cause is not None:
-                name = section if key is None else f"{section}.{key}"
-                default = defaults.get(section)
-                if key is not None and isinstance(default, dict):
-                    default = default.get(key)
-                hint = f" (the default is {name}={default})" if default is not None else ""
-                return f"{name}={value}: {_one_line(cause)}{hint}"
-    return _one_line(error)
+    default: Any = _plain(schema)
+    name, value, cause = "", values, error
+
+    def change(keys: Sequence[str], inner: Any) -> Any:
+        for key in reversed(keys):
+            inner = [inner] if key.isdigit() else {key: inner}
+        return inner
+
+    keys: list[str] = []
+    while True:
+        for key, inner in _parts(value):
+            refusal = _refusal(schema, change([*keys, key], inner))
+            if refusal is not None:
+                break
+        else:
+            break
+        keys.append(key)
+        name, value, cause = ".".join(keys), inner, refusal
+        default = dict(_parts(default)).get(key)
+    if not keys:
+        return _one_line(error)
+    hint = f" (the default is {name}={default})" if default is not None else ""
+    return f"{name}={value}: {_one_line(cause)}{hint}"
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """Return what can be refused by itself: a section's keys, and elements that are such."""
+    if isinstance(value, dict):
+        return [(str(key), inner) for key, inner in value.items()]
+    if isinstance(value, list) and all(isinstance(inner, dict) for inner in value):
+        return [(str(number), inner) for number, inner in enumerate(value)]
+    return []
 
 
 def _refusal(schema: DictConfig, change: dict[str, Any]) -> Exception | None:
@@ -186,6 +204,10 @@ def _one_line(error: Exception) -> str:
     """Return the message without OmegaConf's further lines about where it happened."""
     text = str(error).split("\n    full_key")[0].split("\n    object_type")[0]
     text = text.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element")
+    text = re.sub(
+        r"TupleConfig length (\d+) does not match type hint length (\d+)",
+        r"it has \1 numbers, expected \2", text,
+    )  # fmt: skip
     return " ".join(text.split())
 
 
