@@ -69,7 +69,7 @@ def experiment_parser(name: str, purpose: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m unet_keras.{name}",
         description=purpose,
-        epilog="Keys and their defaults: unet_keras/settings.py; examples: configs/.",
+        epilog="Keys and their defaults: unet_keras/settings/; examples: configs/.",
     )
     parser.add_argument(
         "config",

@@ -41,7 +41,9 @@ def _command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--preview {arguments.preview} must be at least 1")
     if not (Path(config.records.path) / "manifest.json").exists():
         from unet_keras.records.conversion import convert
+        from unet_keras.training.planning import check_config
 
+        check_config(config)
         logger.info("no records at %s yet: converting first", config.records.path)
         convert(config)
     import_tensorflow()

@@ -97,6 +97,25 @@ def test_a_plain_class_map_and_a_weight_map_as_sample_weight() -> None:
     assert float(plain.result()) == expected
 
 
+def test_images_of_weight_0_do_not_count() -> None:
+    truth, prediction, weight = random_maps(1)
+    y, logits = pack(truth, weight), logits_of(prediction, 1)
+    chosen = np.arange(len(y)) % 2
+    for metric in (Dice, IoU, lambda: LossPart(SoftDice())):
+        all_images, some = metric(), metric()
+        all_images.update_state(y, logits, chosen)
+        some.update_state(y[chosen == 1], logits[chosen == 1])
+        assert float(all_images.result()) == pytest.approx(float(some.result()), rel=1e-6)
+
+
+def test_loss_part_weighs_pixels_by_a_map() -> None:
+    truth, prediction, weight = random_maps(1)
+    logits, packed, apart = logits_of(prediction, 1), LossPart(SoftDice()), LossPart(SoftDice())
+    packed.update_state(pack(truth, weight), logits)
+    apart.update_state(truth, logits, weight)
+    assert float(apart.result()) == pytest.approx(float(packed.result()), rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_logits(dtype) -> None:
     truth, prediction, weight = random_maps(1)

@@ -1,6 +1,9 @@
+import re
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from unet_keras.model.unet import build_unet
 
@@ -123,6 +126,12 @@ def test_a_wrong_tile_is_told_the_nearest_right_ones() -> None:
     model = small(padding="valid")
     with pytest.raises(ValueError, match=r"tile of 46 pixels .* Nearest: 44 and 48"):
         model(np.zeros((1, 44, 46, 1), "float32"))
+    # Once it has seen two sizes, a graph knows none beforehand.
+    call = tf.function(model, input_signature=[tf.TensorSpec((1, None, None, 1))])
+    for side, nearest in ((46, r"44.*48"), (20, r"44.*48")):
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            call(np.zeros((1, 44, side, 1), "float32"))
+        assert re.search(rf"{side}\D.*Nearest.*{nearest}", " ".join(str(caught.value).split()))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])

@@ -14,7 +14,7 @@ from unet_keras.pipeline.augment import NO_AUGMENTATION, Augmentation
 from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
 from unet_keras.train import main
-from unet_keras.training import data
+from unet_keras.training import data, planning
 from unet_keras.training.preview import preview_picture, read_samples
 
 pytestmark = pytest.mark.slow
@@ -80,7 +80,7 @@ def test_weights_are_those_of_the_kind_that_is_learned(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "preview_picture", lambda *_, **given: drawn.update(given) or _PIXEL)
         data.draw_preview(config, 2)
-    balanced = data.class_weights(config, read_manifest(records))
+    balanced = planning.class_weights(config, read_manifest(records))
     sample = next(read_samples(records, 1, **drawn))
     augment = drawn["augmentation"]
     batches = load_dataset(

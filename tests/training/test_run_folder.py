@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.runs import small_config
+from unet_keras import train
 from unet_keras.errors import InputError
 from unet_keras.records.manifest import read_manifest
 from unet_keras.training import fit
@@ -45,6 +46,44 @@ def test_a_folder_that_was_moved_is_still_the_runs(records: Path, tmp_path: Path
     claim(records, tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "moved")
     claim(records, tmp_path / "moved")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.class_weights=[1, 2, 3]", "must have 2 numbers, for background, class 1"),
+        ("augment.device=GPU:7", "GPU:7 is not there"),
+        ("train.phases.0.warmup_steps=100000", "its rate would never be reached"),
+    ],
+)
+def test_a_config_that_does_not_fit_leaves_no_folder(
+    records: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        fit.train(small_config(records, tmp_path / "run", override))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.padding=valid", "pipeline.crop=[570, 572]"], "Nearest: 556 and 572"),
+        (["train.phases=[{steps: 5, warmup_steps: 9}]"], "but only 5 steps"),
+    ],
+)
+def test_what_no_records_could_mend_is_told_before_they_are_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train", f"records.path={tmp_path / 'records'}", *overrides])
+    monkeypatch.setattr("unet_keras.records.conversion.convert", lambda _: pytest.fail("converts"))
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_something_else_in_the_way_is_left_alone(records: Path, tmp_path: Path) -> None:

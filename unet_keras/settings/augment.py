@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from unet_keras.settings.checks import Pair, demand
+from unet_keras.settings.checks import Pair, demand, demand_amount
 
 Mode = Literal["none", "replace", "append"]
 
@@ -76,7 +76,7 @@ class Augmentation:
             "contrast", "noise", "blur_pixels",
         ):  # fmt: skip
             value = getattr(self, name)
-            demand(0 <= value < math.inf, f"augment.{name}={value} must be at least 0 and finite")
+            demand_amount(value, f"augment.{name}")
         demand(0 < self.sigma < math.inf, f"augment.sigma={self.sigma} must be above 0")
         for name in ("zoom", "gamma"):
             low, high = getattr(self, name)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unet_keras.settings.checks import demand, demand_positive
+from unet_keras.settings.checks import demand, demand_amount, demand_positive
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         for name in ("cross_entropy", "dice", "distance", "border_weight"):
-            value = getattr(self, name)
-            demand(0 <= value < math.inf, f"loss.{name}={value} must be at least 0 and finite")
+            demand_amount(getattr(self, name), f"loss.{name}")
         demand(
             self.cross_entropy + self.dice > 0,
             "loss.cross_entropy and loss.dice are both 0: nothing would be learned",
@@ -84,11 +83,15 @@ class Loss:
 
 def _numbers(weights: Any) -> list[float]:
     try:
-        numbers = [float(weight) for weight in weights]
+        numbers = [-1.0] if isinstance(weights, str) else [float(weight) for weight in weights]
     except (TypeError, ValueError):
         numbers = [-1.0]
     demand(
         all(0 <= number < math.inf for number in numbers),
         f"loss.class_weights={weights} must be numbers of at least 0, such as [2, 1], or balanced",
+    )
+    demand(
+        not numbers or max(numbers) > 0,
+        f"loss.class_weights={weights} leave every pixel out: one of them must be above 0",
     )
     return numbers

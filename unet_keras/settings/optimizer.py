@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from unet_keras.settings.checks import demand
+from unet_keras.settings.checks import demand, demand_amount
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class Optimizer:
                 f"train.optimizer.{name}={getattr(self, name)} must be in [0, 1)",
             )
         for name in ("weight_decay", "clip_norm"):
-            value = getattr(self, name)
-            demand(value >= 0, f"train.optimizer.{name}={value} must be at least 0")
+            demand_amount(getattr(self, name), f"train.optimizer.{name}")
         demand(
             self.kind == "adam" or not self.amsgrad,
             "train.optimizer.amsgrad is a kind of Adam: give train.optimizer.kind=adam",

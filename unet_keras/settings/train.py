@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from unet_keras.settings.augment import Mode
-from unet_keras.settings.checks import demand, demand_positive
+from unet_keras.settings.checks import demand, demand_amount, demand_positive
 from unet_keras.settings.optimizer import Optimizer
 
 
@@ -46,7 +46,7 @@ class Phase:
         amounts = ("steps", "warmup_steps", "patience", "cross_entropy", "dice", "border_weight")
         for name in amounts:
             value = getattr(self, name)
-            demand(value is None or value >= 0, f"train.phases: {name}={value} must be at least 0")
+            demand_amount(0 if value is None else value, f"train.phases: {name}")
         share = f"train.phases: final_share={self.final_share}"
         demand(0 <= self.final_share <= 1, f"{share} must be in [0, 1]")
         demand(
@@ -102,6 +102,11 @@ class Train:
         demand(
             self.monitor != "last" or not any(phase.patience for phase in self.phases),
             "train.monitor=last tells no epoch from another: patience must be 0, or give val_loss",
+        )
+        demand(
+            self.distribute == "none" or not self.optimizer.clip_norm,
+            f"train.optimizer.clip_norm={self.optimizer.clip_norm} would be each device's own limit"
+            " with train.distribute=mirrored: give clip_norm=0, or distribute=none",
         )
         for name in ("steps_per_epoch", "panel_epochs", "checkpoint_epochs", "profile_steps"):
             value = getattr(self, name)

@@ -10,13 +10,11 @@ import tensorflow as tf
 
 from unet_keras.config import Config
 from unet_keras.drawing import write_png
-from unet_keras.errors import InputError
 from unet_keras.model.geometry import valid_margin
 from unet_keras.pipeline.dataset import load_dataset
-from unet_keras.pipeline.kinds import balanced_weights
-from unet_keras.records.manifest import Manifest, read_manifest
+from unet_keras.records.manifest import read_manifest
 from unet_keras.training.phases import Stretch
-from unet_keras.training.planning import plan
+from unet_keras.training.planning import class_weights, plan
 from unet_keras.training.preview import preview_picture
 
 logger = logging.getLogger(__name__)
@@ -109,23 +107,6 @@ def draw_preview(config: Config, count: int) -> Path:
     path = run.with_name(f"{run.name}-preview.png")
     write_png(path, picture)
     return path
-
-
-def class_weights(config: Config, manifest: Manifest) -> tuple[float, ...]:
-    """Return w_c as the config says: numbers, or what balances the training pixels' classes.
-
-    Raises:
-        InputError: A class that was to be balanced does not occur, or its share is not known.
-    """
-    if config.loss.class_weights == "balanced":
-        if config.targets.outline_pixels > 1:
-            raise InputError(
-                "loss.class_weights=balanced knows the share of outlines one pixel wide only, not "
-                f"targets.outline_pixels={config.targets.outline_pixels}: give three numbers, for "
-                "background, cell and border"
-            )
-        return balanced_weights(manifest, config.targets.kind)
-    return tuple(config.loss.class_weights)
 
 
 def _dataset_arguments(config: Config, stretch: Stretch, margin: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from unet_keras.config import Config
 from unet_keras.model.unet import build_unet, geometry_of
+from unet_keras.pipeline.augment import device_name
 from unet_keras.pipeline.kinds import num_outputs
 from unet_keras.records.manifest import Manifest, read_manifest
 from unet_keras.training.board import Board
@@ -66,6 +67,7 @@ def train(config: Config) -> Path:
     stretches = plan(config, epoch_steps(config, manifest))
     check_records(manifest, config, stretches)
     strategy = strategy_of(config, manifest)
+    device_name(config.augment.device)  # an error here, before the folder is claimed
     if config.train.start_from and newest_state(run) is None:
         # Before the folder is claimed, so that it is not left to another start.
         start_weights(build_network(config, manifest), config)

@@ -1,6 +1,7 @@
 """What a config asks of a run, made complete and checked before anything is computed."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from unet_keras import config as configuration
 from unet_keras.config import Config
 from unet_keras.errors import InputError
 from unet_keras.model.geometry import check_tile
+from unet_keras.pipeline.kinds import balanced_weights, class_names
 from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
 from unet_keras.training.phases import Stretch, steps_to_cover
 from unet_keras.training.run_folder import changed_versions, make_run_folder
@@ -83,8 +85,44 @@ def plan(config: Config, steps_per_epoch: int) -> list[Stretch]:
     return stretches
 
 
+def check_config(config: Config) -> None:
+    """Refuse what no records could mend, before any are made.
+
+    Raises:
+        InputError: Phases or crops that cannot be.
+    """
+    # Without a length, epochs are as long as the records will say: any warm-up may fit.
+    plan(config, config.train.steps_per_epoch or sys.maxsize)
+    check_crop(config)
+
+
+def class_weights(config: Config, manifest: Manifest) -> tuple[float, ...]:
+    """Return w_c as the config says: numbers, or what balances the training pixels' classes.
+
+    Raises:
+        InputError: Another number of them than of classes, or a class that was to be balanced does
+            not occur, or its share is not known.
+    """
+    names = class_names(manifest, config.targets.kind)
+    if config.loss.class_weights == "balanced":
+        if config.targets.outline_pixels > 1:
+            raise InputError(
+                "loss.class_weights=balanced knows the share of outlines one pixel wide only, not "
+                f"targets.outline_pixels={config.targets.outline_pixels}: give three numbers, for "
+                "background, cell and border"
+            )
+        return balanced_weights(manifest, config.targets.kind)
+    weights = tuple(config.loss.class_weights)
+    if weights and len(weights) != len(names):
+        raise InputError(
+            f"loss.class_weights={list(weights)} must have {len(names)} numbers, for "
+            f"{', '.join(names)} of {config.records.path}"
+        )
+    return weights
+
+
 def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretch]) -> None:
-    """Refuse records that were made with other targets than the config asks for, and bad crops.
+    """Refuse records made with other targets than the config asks for, or that it does not fit.
 
     Raises:
         InputError: Names what differs.
@@ -101,6 +139,7 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
                 "run make_records with this config, or give another records.path"
             )
     check_crop(config)
+    class_weights(config, manifest)
     for stretch in stretches:
         if stretch.border_weight > 0 and "border" not in manifest.maps:
             raise InputError(
