@@ -89,7 +89,8 @@ class CheckTile(keras.layers.Layer):
     """Refuse tiles that a network with valid convolutions cannot halve without a remainder.
 
     The tile is passed on as it is. Raises the ValueError of `check_tile` while the graph is built;
-    where a size is unknown until it runs, tf.errors.InvalidArgumentError then.
+    where a size is unknown until it runs, tf.errors.InvalidArgumentError then, but under XLA, which
+    leaves assertions out: there, maps that do not fit each other fail to be joined.
 
     Args:
         depth: How often the network halves the tile.
@@ -110,8 +111,10 @@ class CheckTile(keras.layers.Layer):
 
     def _check_later(self, size: tf.Tensor) -> None:
         smallest, step = smallest_tile(self.depth), 2**self.depth
+        below = ops.maximum(smallest + (size - smallest) // step * step, smallest)
         rule = f"This network takes tiles of {smallest} + {step}·k pixels a side, but got a side of"
-        tf.debugging.Assert((size >= smallest) & ((size - smallest) % step == 0), [rule, size])
+        told = [rule, size, "Nearest:", below, "and", below + step]
+        tf.debugging.Assert((size >= smallest) & ((size - smallest) % step == 0), told)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the tiles."""

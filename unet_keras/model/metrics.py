@@ -58,8 +58,8 @@ class _Overlap(keras.metrics.Metric):
         return self.add_variable((), initializer="zeros", dtype="int64", name=name)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> None:
-        """Count a batch; a `sample_weight` (B, H, W) masks pixels where it is 0."""
-        if sample_weight is not None and len(sample_weight.shape) >= 3:
+        """Count a batch; a `sample_weight`, (B, H, W) or (B,), masks pixels where it is 0."""
+        if sample_weight is not None:
             y_true = with_weight(y_true, sample_weight)
         target = unpack_target(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
         truth, prediction = target.index, self._classify(target.class_logits)
@@ -145,7 +145,9 @@ class LossPart(keras.metrics.Mean):
         self.loss = loss
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> None:
-        """Add a batch's images."""
+        """Add a batch's images; a `sample_weight` (B, H, W) weighs pixels, (B,) whole images."""
+        if sample_weight is not None and len(sample_weight.shape) >= 3:
+            y_true, sample_weight = with_weight(y_true, sample_weight), None
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         super().update_state(self.loss.call(y_true, y_pred), sample_weight)
 

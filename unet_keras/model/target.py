@@ -69,11 +69,16 @@ def unpack_target(y: tf.Tensor, logits: tf.Tensor) -> Target:
 
 
 def with_weight(y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """Multiply a map (B, H, W) or (B, H, W, 1) onto the weight of y; return the packed y."""
+    """Multiply a map (B, H, W) or (B, H, W, 1), or a number an image, (B,), onto the weight of y.
+
+    Returns the packed y.
+    """
     y, weight = _with_channels(y), ops.cast(weight, "float32")
+    if len(weight.shape) < 3:
+        weight = ops.reshape(weight, (-1, 1, 1))
     weight = weight[..., None] if len(weight.shape) == 3 else weight
     if y.shape[-1] == 1:
-        return ops.concatenate([y, weight], axis=-1)
+        return ops.concatenate([y, weight * ops.ones_like(y)], axis=-1)
     return ops.concatenate([y[..., :-1], y[..., -1:] * weight], axis=-1)
 
 
