@@ -55,7 +55,7 @@ def test_all_splits_are_there(written):
 
 
 def test_absent_records_say_how_to_make_them(tmp_path):
-    with pytest.raises(InputError, match=r"no records in .*nowhere.*make_records records.path="):
+    with pytest.raises(InputError, match=r"no records in .*nowhere.*make_records CONFIG records"):
         read_manifest(tmp_path / "nowhere")
     (tmp_path / "half" / ".conversion").mkdir(parents=True)
     with pytest.raises(InputError, match=r"interrupted; run it again, it continues"):

@@ -1,7 +1,9 @@
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
+import keras
 import pytest
 
 from tests.training.runs import small_config
@@ -71,6 +73,32 @@ def test_a_bar_shows_the_loss_and_vanishes(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().err
     assert "epoch 1/5" in shown
     assert shown.endswith("\r"), "the line is free again"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast_data")
+def test_after_an_error_the_bar_is_gone_too(
+    records: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = fit.make_callbacks
+
+    def with_bar_and_error(*given: Any) -> list[keras.callbacks.Callback]:
+        callbacks = made(*given)
+        next(each for each in callbacks if isinstance(each, Console)).bar = True
+        return [
+            *callbacks,
+            keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: 1 / 0),
+        ]
+
+    monkeypatch.setattr(fit, "make_callbacks", with_bar_and_error)
+    with pytest.raises(ZeroDivisionError):
+        fit.train(small_config(records, tmp_path / "run"))
+    shown = capsys.readouterr().err
+    assert "epoch 1/" in shown
+    assert shown.endswith("\r")
 
 
 @pytest.mark.slow

@@ -62,6 +62,21 @@ def test_a_loss_that_is_no_number_is_placed(loss: float, tmp_path: Path) -> None
         guard.on_epoch_end(2, {"loss": 1.0, "val_loss": loss})
 
 
+@pytest.mark.parametrize("spoiled", ["weights", "optimizer"])
+def test_what_the_last_step_of_an_epoch_spoiled_is_not_kept(spoiled: str, tmp_path: Path) -> None:
+    """Its loss is that before its update, so without validation no figure tells of it."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(), "mse")
+    model.optimizer.build(model.trainable_variables)
+    guard = guard_of(tmp_path / "run")
+    guard.set_model(model)
+    guard.on_epoch_end(2, {"loss": 1.0})
+    variable = model.weights[0] if spoiled == "weights" else model.optimizer.variables[-1]
+    variable.assign(np.full(variable.shape, np.inf))
+    with pytest.raises(InputError, match=r"last step of epoch 3; its batch: im14. The last good"):
+        guard.on_epoch_end(2, {"loss": 1.0})
+
+
 def poisoned(step: int) -> Any:
     """Return `simple_data` with one training batch that has a NaN in its weights."""
 

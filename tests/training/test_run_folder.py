@@ -1,14 +1,17 @@
 import errno
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.training.runs import small_config
+from tests.training.runs import SMALL, small_config
 from unet_keras import train
 from unet_keras.errors import InputError
-from unet_keras.records.manifest import read_manifest
-from unet_keras.training import fit
+from unet_keras.records.manifest import Split, read_manifest
+from unet_keras.training import fit, planning
 from unet_keras.training.run_folder import make_run_folder, sole_user
 
 
@@ -102,13 +105,89 @@ def test_records_that_were_made_anew_are_noticed(records: Path, tmp_path: Path) 
         claim(records, tmp_path / "run")
 
 
+def test_a_difference_within_a_phase_is_named_alone(records: Path, tmp_path: Path) -> None:
+    claim(records, tmp_path / "run")
+    message = r"another config \(train.phases.1.epochs: 2 != 4\)"
+    with pytest.raises(InputError, match=message):
+        claim(records, tmp_path / "run", "train.phases.1.epochs=4")
+
+
+def test_a_lost_copy_of_the_manifest_is_named(records: Path, tmp_path: Path) -> None:
+    claim(records, tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"run/manifest.json.* is missing or damaged: copy it"):
+        claim(records, tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["{", "[3]", None])
+def test_damaged_versions_do_not_end_a_run(
+    records: Path, tmp_path: Path, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim(records, tmp_path / "run")
+    (tmp_path / "run/versions.json").unlink()
+    if content is not None:
+        (tmp_path / "run/versions.json").write_text(content)
+    claim(records, tmp_path / "run")
+    assert "the versions it was begun with are unknown" in caplog.text
+
+
+def test_who_comes_second_is_compared_with_who_was_faster(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = planning.make_run_folder
+
+    def late(run: Path, *given: Any) -> None:
+        monkeypatch.setattr(planning, "make_run_folder", make)
+        claim(records, run, "seed=1")
+        make(run, *given)
+
+    monkeypatch.setattr(planning, "make_run_folder", late)
+    with pytest.raises(InputError):
+        claim(records, tmp_path / "run")
+    monkeypatch.setattr(planning, "make_run_folder", make)
+    with pytest.raises(InputError, match="seed: 1 != 0"):
+        claim(records, tmp_path / "run")
+
+
+def test_records_of_another_source_are_told(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = small_config(records, tmp_path / "run", "source.counts=[9, 1, 1]")
+    made = replace(read_manifest(records), configuration={"counts": [5, 2, 3], "images": "there"})
+    planning.check_records(made, asked, planning.plan(asked, 1))
+    assert "made with source.counts=[5, 2, 3], not [9, 1, 1]" in caplog.text
+    assert "source.images" not in caplog.text
+
+
+def test_patience_needs_validation_images(records: Path, tmp_path: Path) -> None:
+    asked = small_config(records, tmp_path / "run", "train.phases=[{epochs: 3, patience: 1}]")
+    manifest = read_manifest(records)
+    splits = manifest.splits | {"val": Split(0, 0, 0, (), {}, "")}
+    with pytest.raises(InputError, match=r"no validation images.* has patience=1"):
+        planning.check_records(replace(manifest, splits=splits), asked, planning.plan(asked, 1))
+
+
+@pytest.mark.slow
+def test_a_learning_rate_is_suggested_without_a_run(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = f"records.path={records}", f"train.run_dir={tmp_path / 'run'}"
+    monkeypatch.setattr("sys.argv", ["train", *SMALL, *paths, "--find-lr"])
+    caplog.set_level("INFO")
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 0
+    assert re.search(r"suggestion:  train.phases.0.learning_rate=\d\.\de-\d\d", caplog.text)
+    assert [path.name for path in tmp_path.iterdir()] == ["run-learning-rate.png"]
+
+
 def test_other_versions_are_told(
     records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim(records, tmp_path / "run")
     (tmp_path / "run/versions.json").write_text('{"keras": "3.0.0"}')
     claim(records, tmp_path / "run")
-    assert "was begun with another version: keras 3.0.0 -> " in caplog.text
+    assert "begun with another version: keras 3.0.0 -> " in caplog.text
 
 
 def test_a_folder_that_could_not_be_made_whole_is_not_there(records: Path, tmp_path: Path) -> None:

@@ -184,8 +184,7 @@ def read_manifest(path: str | Path) -> Manifest:
         raise InputError(_absence(path)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{file} cannot be read as a manifest ({error}); make the records again: "
-            f"python -m unet_keras.make_records records.path={path}"
+            f"{file} cannot be read as a manifest ({error}); {_again(path)}"
         ) from error
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -196,8 +195,7 @@ def read_manifest(path: str | Path) -> Manifest:
         return _manifest(state)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{file} is damaged ({type(error).__name__}: {error}); make the records again: "
-            f"python -m unet_keras.make_records records.path={path}"
+            f"{file} is damaged ({type(error).__name__}: {error}); {_again(path)}"
         ) from error
 
 
@@ -239,10 +237,7 @@ def demand_intact(path: str | Path, *, thorough: bool = False) -> None:
         problems = [problem for shard in changed for problem in _verify(path, shard, manifest)]
     if problems:
         more = f" ({len(problems) - 1} more: --verify lists them)" if len(problems) > 1 else ""
-        raise InputError(
-            f"{problems[0]}{more}; make the records again: "
-            f"python -m unet_keras.make_records records.path={path}"
-        )
+        raise InputError(f"{problems[0]}{more}; {_again(path)}")
 
 
 def _verify(path: Path, shard: Shard, manifest: Manifest) -> Iterator[str]:
@@ -289,10 +284,18 @@ def _sha256(file: Path) -> str:
 
 
 def _absence(path: Path) -> str:
-    command = f"python -m unet_keras.make_records records.path={path}"
+    command = f"python -m unet_keras.make_records CONFIG records.path={path}"
     if (path / WORK_FOLDER).is_dir():
         return f"The conversion into {path} was interrupted; run it again, it continues: {command}"
     return f"There are no records in {path} (no {MANIFEST_NAME}); make them first: {command}"
+
+
+def _again(path: Path) -> str:
+    """Without their config, make_records would write synthetic images in their place."""
+    return (
+        "make the records again with the config and overrides that made them: "
+        f"python -m unet_keras.make_records CONFIG records.path={path}"
+    )
 
 
 def _manifest(state: dict[str, Any]) -> Manifest:

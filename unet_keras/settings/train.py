@@ -1,6 +1,7 @@
 """The course of training, in phases."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from unet_keras.settings.augment import Mode
@@ -98,6 +99,10 @@ class Train:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
+        demand(
+            Path(self.run_dir).name not in ("", ".."),
+            f"train.run_dir={self.run_dir!r} must name a folder of its own, such as runs/mine",
+        )
         demand(len(self.phases) > 0, "train.phases is empty: give at least one phase")
         demand(
             self.monitor != "last" or not any(phase.patience for phase in self.phases),

@@ -65,7 +65,7 @@ class Console(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Take the bar away and say what came of the epoch."""
-        self._close_bar()
+        self.close_bar()
         figures = logs or {}
         told = [f"{name} {figures[name]:.4f}" for name in FIGURES if name in figures]
         is_best = self.judged and self.state.best_epoch == self.state.epoch
@@ -80,9 +80,10 @@ class Console(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Leave nothing on the screen."""
-        self._close_bar()
+        self.close_bar()
 
-    def _close_bar(self) -> None:
+    def close_bar(self) -> None:
+        """Take the bar away; also after errors, whose message begins a line of its own then."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

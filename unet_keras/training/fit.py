@@ -80,7 +80,7 @@ def train(config: Config) -> Path:
             return run
         with explained(run, records), strategy.scope():
             _Session(config, manifest, run, stretches, state).fit()
-    if config.train.monitor == "last":
+    if config.train.monitor == "last" or not manifest.splits["val"].images:
         logger.info("the model is that of the last epoch, %d", state.best_epoch)
     else:
         logger.info("best %s in epoch %d", config.train.monitor, state.best_epoch)
@@ -136,19 +136,25 @@ class _Session:
                 self.config, stretch, margin=margin,
                 devices=tf.distribute.get_strategy().num_replicas_in_sync,
             )  # fmt: skip
-        model.fit(
-            training_data(
-                self.config, stretch, start_step=state.step, phase_step=state.phase_step,
-                margin=margin,
-            ),
-            initial_epoch=state.epoch,
-            epochs=state.epoch + epochs,
-            steps_per_epoch=steps,
-            validation_data=validation,
-            callbacks=make_callbacks(self.config, self.run, state, self.stretches, validation),
-            shuffle=False,  # the data set is shuffled already
-            verbose=0,  # `Console` tells it in one line
-        )  # fmt: skip
+        callbacks = make_callbacks(self.config, self.run, state, self.stretches, validation)
+        try:
+            model.fit(
+                training_data(
+                    self.config, stretch, start_step=state.step, phase_step=state.phase_step,
+                    margin=margin,
+                ),
+                initial_epoch=state.epoch,
+                epochs=state.epoch + epochs,
+                steps_per_epoch=steps,
+                validation_data=validation,
+                callbacks=callbacks,
+                shuffle=False,  # the data set is shuffled already
+                verbose=0,  # `Console` tells it in one line
+            )  # fmt: skip
+        finally:
+            for callback in callbacks:
+                if isinstance(callback, Console):
+                    callback.close_bar()
 
 
 def find_learning_rate(config: Config) -> tuple[float, Path]:

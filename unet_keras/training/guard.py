@@ -55,7 +55,10 @@ class LossGuard(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Look at the validation's figures; before the checkpoint is written."""
+        """Look at the validation's figures and at all weights; before the checkpoint is written.
+
+        A step's loss is that before its update: what the epoch's last one did shows in them alone.
+        """
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
                 raise InputError(
@@ -63,6 +66,24 @@ class LossGuard(keras.callbacks.Callback):
                     f"{last_checkpoint(self.run)}. Try a lower learning_rate or "
                     "train.precision=float32 with another train.run_dir"
                 )
+        if not all_finite(self.model):
+            names = ", ".join(self.images_of(self.state.phase_step + self.params["steps"] - 1))
+            raise InputError(
+                f"weights became infinite in the last step of epoch {self.state.epoch + 1}; its "
+                f"batch: {names}. {last_checkpoint(self.run)}. Look at these images, or try a "
+                "lower learning_rate or train.precision=float32 with another train.run_dir"
+            )
+
+
+def all_finite(model: keras.Model) -> bool:
+    """Tell whether all weights and all that the optimizer remembers are numbers."""
+    variables = [*model.weights, *model.optimizer.variables]
+    values = (keras.ops.convert_to_tensor(variable) for variable in variables)
+    return all(
+        bool(keras.ops.all(keras.ops.isfinite(value)))
+        for value in values
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype))
+    )
 
 
 def last_checkpoint(run: Path) -> str:

@@ -1,10 +1,12 @@
 """What a config asks of a run, made complete and checked before anything is computed."""
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from unet_keras import config as configuration
 from unet_keras.config import Config
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # They say where a run is and what is watched, not what it computes.
 FREE_KEYS = ("train.run_dir", "train.panel_epochs", "train.profile_steps")
+# Of a source: they may have moved since the records were made.
+PLACES = ("images", "annotations", "lists")
 
 
 def epoch_steps(config: Config, manifest: Manifest) -> int:
@@ -140,7 +144,18 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
             )
     check_crop(config)
     class_weights(config, manifest)
+    for key, (made, wanted) in _other_source(manifest, config).items():
+        logger.warning(
+            "%s was made with source.%s=%s, not %s as the config says: what is learned from is "
+            "what the records hold",
+            config.records.path, key, made, wanted,
+        )  # fmt: skip
     for stretch in stretches:
+        if stretch.patience and not manifest.splits["val"].images:
+            raise InputError(
+                f"{config.records.path} has no validation images, so that no epoch is better than "
+                f"another, but {stretch.name} has patience={stretch.patience}: give patience=0"
+            )
         if stretch.border_weight > 0 and "border" not in manifest.maps:
             raise InputError(
                 f"{config.records.path} has no border map, but {stretch.name} has border_weight="
@@ -151,6 +166,17 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
             f"{config.records.path} has no distance map, but loss.distance={config.loss.distance}:"
             " make the records with records.maps=[border,distance]"
         )
+
+
+def _other_source(manifest: Manifest, config: Config) -> dict[str, tuple[Any, Any]]:
+    """What the records' source had and the config's has, where they differ, but for places."""
+    # As JSON has it, where tuples are lists.
+    wanted = json.loads(json.dumps(asdict(config.source)))
+    return {
+        key: (made, wanted[key])
+        for key, made in manifest.configuration.items()
+        if key in wanted and key not in PLACES and made != wanted[key]
+    }
 
 
 def check_crop(config: Config) -> None:
@@ -180,7 +206,6 @@ def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
             Path(config.records.path) / MANIFEST_NAME,
             lambda path: configuration.save(config, path),
         )
-        return
     different = [
         line
         for line in configuration.differences(configuration.load(saved), config)
@@ -191,11 +216,17 @@ def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
             f"{run} belongs to another config ({'; '.join(different)}): give another "
             "train.run_dir or remove the folder"
         )
-    begun = replace(read_manifest(run), versions={}, configuration={})
+    try:
+        begun = replace(read_manifest(run), versions={}, configuration={})
+    except InputError:
+        raise InputError(
+            f"{run / MANIFEST_NAME}, a copy of that of the records, is missing or damaged: copy it "
+            f"from {config.records.path}, or give another train.run_dir"
+        ) from None
     if begun != replace(manifest, versions={}, configuration={}):
         raise InputError(
             f"{config.records.path} is not what {run} was begun with (see its {MANIFEST_NAME}): "
             "restore the records, or give another train.run_dir"
         )
     for change in changed_versions(run):
-        logger.warning("%s was begun with another version: %s", run, change)
+        logger.warning("%s: %s", run, change)

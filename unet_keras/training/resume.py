@@ -115,9 +115,26 @@ def newest_state(run: Path) -> RunState | None:
     if newest is None:
         return None
     try:
-        return RunState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+        state = RunState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+        if state.epoch != _epoch_of(newest) or not _is_sound(state):
+            raise ValueError("state.json does not hold what a checkpoint of this epoch does")
+    except PermissionError:
+        raise
     except (OSError, ValueError, TypeError) as error:
         raise _damage(newest, error) from None
+    return state
+
+
+def _is_sound(state: RunState) -> bool:
+    """Whether each field has its type."""
+    counts = state.epoch, state.step, state.phase, state.phase_step, state.stale_epochs
+    scores = state.phase_score, state.best_score
+    return (
+        all(type(count) is int and count >= 0 for count in (*counts, state.best_epoch))
+        and all(score is None or isinstance(score, (int, float)) for score in scores)
+        and isinstance(state.history, list)
+        and all(isinstance(row, dict) for row in state.history)
+    )
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -176,27 +193,30 @@ def _epoch_of(folder: Path) -> int:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints, oldest first."""
-    found = (f for f in run.glob("checkpoints/epoch-*") if f.name[6:].isdecimal())
-    return sorted(found, key=_epoch_of)
+    """The complete checkpoints, oldest first.
+
+    A folder that cannot be read is none without any: the run would begin again and erase its past.
+    """
+    try:
+        found = list((run / "checkpoints").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    named = (f for f in found if f.name.startswith("epoch-") and f.name[6:].isdecimal())
+    return sorted(named, key=_epoch_of)
 
 
 def _publish(best: Path, published: Path) -> None:
-    """Put the best network in the run's folder, the same file where the disk can do that."""
+    """Put the best network in the run's folder: a file of its own, which others may overwrite."""
     scratch = published.with_name(f"{_UNFINISHED}.keras")
-    scratch.unlink(missing_ok=True)
-    try:
-        os.link(best, scratch)
-    except OSError:
-        shutil.copyfile(best, scratch)
-        _reach_disk(scratch)
+    shutil.copyfile(best, scratch)
+    _reach_disk(scratch)
     scratch.replace(published)
 
 
 def _is_copy(first: Path, second: Path) -> bool:
     if not first.exists():
         return False
-    return first.samefile(second) or filecmp.cmp(first, second, shallow=False)
+    return filecmp.cmp(first, second, shallow=False)
 
 
 def _write_history(path: Path, rows: list[dict[str, float]]) -> None:

@@ -33,8 +33,8 @@ def make_run_folder(run: Path, manifest: Path, save_config: Callable[[Path], Non
             "give another train.run_dir"
         )
     scratch = run.with_name(f"{run.name}.unfinished-{os.getpid()}")
-    scratch.mkdir(parents=True, exist_ok=True)
     try:
+        scratch.mkdir(parents=True, exist_ok=True)
         (scratch / "versions.json").write_text(json.dumps(versions(), indent=2), encoding="utf-8")
         shutil.copyfile(manifest, scratch / "manifest.json")
         save_config(scratch / "config.yaml")
@@ -53,10 +53,13 @@ def versions() -> dict[str, str]:
 
 
 def changed_versions(run: Path) -> list[str]:
-    """Return `name was -> is` for each library that is not the one the run was begun with."""
-    then = json.loads((run / "versions.json").read_text(encoding="utf-8"))
+    """Return a line for each library that is not the one the run was begun with."""
+    try:
+        then = dict(json.loads((run / "versions.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return ["versions.json is missing or damaged: the versions it was begun with are unknown"]
     return [
-        f"{name} {then[name]} -> {now}"
+        f"begun with another version: {name} {then[name]} -> {now}"
         for name, now in versions().items()
         if then.get(name, now) != now
     ]
