@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +56,24 @@ def annotations(data: Path, split: str) -> Path:
 
 def test_a_missing_folder(run: Run) -> None:
     assert_one_line(run("make_records", *COCO, *SMALL), "data/images", "not a folder")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("ending", ["full disk", "closed pipe"])
+def test_work_goes_on_when_nobody_takes_what_it_says(tmp_path: Path, ending: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "unet_keras.make_records", "source.counts=[2, 1, 1]",
+             "source.size=[96, 112]", *SMALL],
+            cwd=tmp_path, stdout=full if ending == "full disk" else write_end,
+            stderr=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+    os.close(write_end)
+    assert (tmp_path / "records" / "manifest.json").exists()
+    told = "error: standard output takes no more (No space left on device); going on without it\n"
+    assert done.stderr == (told if ending == "full disk" else "")
 
 
 def test_a_file_that_is_no_json(run: Run, data: Path) -> None:

@@ -10,6 +10,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -26,7 +27,7 @@ def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
     file system, which name their file, and with 130 after Ctrl-C.
     """
     arguments = parser.parse_intermixed_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Screen(sys.stdout)])
     for noisy in ("absl", "tensorflow", "h5py", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
@@ -34,16 +35,32 @@ def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
     except InputError as error:
         status = _complain(str(error))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only add noise
         print("\nstopped by Ctrl-C; the same command goes on from here", file=sys.stderr)  # noqa: T201
         status = 130
-    except BrokenPipeError:
-        status = 0
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
         status = _complain(f"{where}{error.strerror}")
     sys.exit(status)
+
+
+class _Screen(logging.StreamHandler):
+    """Writes to standard output as long as that takes anything; the work goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """After a closed pipe or a full disk, send what is still to be said nowhere."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        # By number, so that what is left in the buffer does not fail again at the end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):  # as of `| head`, which has seen enough
+            _complain(f"standard output takes no more ({error.strerror}); going on without it")
 
 
 def import_tensorflow() -> None:
