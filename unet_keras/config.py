@@ -94,13 +94,19 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
             value = OmegaConf.from_dotlist([f"value={text}"])["value"]
             # A word may take the place of a list, into which it cannot be merged.
             OmegaConf.update(merged, key, value, merge=isinstance(value, Container))
-        except (OmegaConfBaseException, IndexError, TypeError, yaml.YAMLError) as error:
+        except IndexError:
+            raise InputError(
+                f"{override}: there is no such element; the first has the number 0"
+            ) from None
+        except (OmegaConfBaseException, TypeError, yaml.YAMLError) as error:
             raise InputError(f"{override}: {_one_line(error)}") from None
     try:
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), merged)))
     except (OmegaConfBaseException, TypeError) as error:
-        origin = "" if path is None else f"{path}: "
-        raise InputError(f"{origin}{_culprit(_plain(merged), error)}") from None
+        culprit = _culprit(_plain(merged), error)
+        overridden = any(culprit.startswith(each.partition("=")[0]) for each in overrides)
+        origin = "" if path is None or overridden else f"{path}: "
+        raise InputError(f"{origin}{culprit}") from None
 
 
 def save(config: Config, path: Path) -> None:
@@ -215,10 +221,10 @@ def _flatten(config: Config) -> dict[str, object]:
     flat: dict[str, object] = {}
 
     def visit(prefix: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                visit(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
+        parts = _parts(value)
+        for key, inner in parts:
+            visit(f"{prefix}.{key}" if prefix else key, inner)
+        if not parts:
             flat[prefix] = value
 
     visit("", _plain(OmegaConf.structured(config)))
