@@ -127,7 +127,10 @@ class PixelLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="unet_keras")
 class WeightedCrossEntropy(PixelLoss):
-    """Pixel-weighted cross-entropy: `weighted_cross_entropy`.
+    """Pixel-weighted cross-entropy of Ronneberger et al. 2015, eq. 1: `weighted_cross_entropy`.
+
+    Takes y (B, H, W, 2+T), (B, H, W) or (B, H, W, 1) and logits (B, H, W, K+T), as the head of this
+    file says; ValueError for others. At least 0.
 
     Args:
         normalize: What an image's sum is divided by: the sum of its `weights`, the number of its
@@ -158,6 +161,9 @@ class WeightedCrossEntropy(PixelLoss):
 @keras.saving.register_keras_serializable(package="unet_keras")
 class SoftDice(PixelLoss):
     """One minus the Dice coefficient with squared denominator: `soft_dice`.
+
+    Takes y (B, H, W, 2+T), (B, H, W) or (B, H, W, 1) and logits (B, H, W, K+T), as the head of this
+    file says; ValueError for others. Between 0 and 1; of w only whether it is 0 counts.
 
     Args:
         smooth: Added above and below, above 0.
@@ -219,6 +225,8 @@ class MapRegression(PixelLoss):
 @keras.saving.register_keras_serializable(package="unet_keras")
 class WeightedSum(PixelLoss):
     """Several losses as one: Σ factor · loss, so that `compile(loss=...)` takes a single object.
+
+    Takes y and logits as its losses do.
 
     Args:
         losses: Losses of this file.

@@ -94,7 +94,17 @@ class _Overlap(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="unet_keras")
 class Dice(_Overlap):
-    """Dice coefficient, 2 |P ∩ T| / (|P| + |T|); 1 where both are empty."""
+    """Dice coefficient, 2 |P ∩ T| / (|P| + |T|), in [0, 1]; 1 where both are empty.
+
+    Takes y (B, H, W, 2+T), (B, H, W) or (B, H, W, 1) and logits (B, H, W, K+T), as the head of this
+    file says; ValueError for others. Dice 1945; Sørensen 1948.
+
+    Args:
+        class_index: The class that counts; without it every foreground class, each with its own.
+        joined: Whether all foreground classes count as one.
+        name: For logs.
+        dtype: Of the result.
+    """
 
     def __init__(
         self,
@@ -113,7 +123,17 @@ class Dice(_Overlap):
 
 @keras.saving.register_keras_serializable(package="unet_keras")
 class IoU(_Overlap):
-    """Intersection over union, |P ∩ T| / |P ∪ T|; 1 where both are empty."""
+    """Intersection over union, |P ∩ T| / |P ∪ T|, in [0, 1]; 1 where both are empty.
+
+    Takes y (B, H, W, 2+T), (B, H, W) or (B, H, W, 1) and logits (B, H, W, K+T), as the head of this
+    file says; ValueError for others. Jaccard 1912.
+
+    Args:
+        class_index: The class that counts; without it every foreground class, each with its own.
+        joined: Whether all foreground classes count as one.
+        name: For logs.
+        dtype: Of the result.
+    """
 
     def __init__(
         self,
