@@ -6,9 +6,13 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unet_keras.command import experiment_parser, import_tensorflow, run, split_config
 from unet_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from unet_keras.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,9 @@ def _command(arguments: argparse.Namespace) -> None:
         from unet_keras.training.planning import check_config
 
         check_config(config)
+        if _is_finished(config):
+            logger.info("%s is finished", config.train.run_dir)
+            return
         logger.info("no records at %s yet: converting first", config.records.path)
         convert(config)
     import_tensorflow()
@@ -63,6 +70,15 @@ def _command(arguments: argparse.Namespace) -> None:
     logger.info("model:       %s", folder / "model.keras")
     logger.info("watch:       tensorboard --logdir %s", folder / "tensorboard")
     logger.info("score it:    python -m unet_keras.evaluate %s", folder)
+
+
+def _is_finished(config: "Config") -> bool:
+    if not Path(config.train.run_dir).exists():  # it takes seconds to find out
+        return False
+    import_tensorflow()
+    from unet_keras.training.fit import is_finished
+
+    return is_finished(config)
 
 
 if __name__ == "__main__":

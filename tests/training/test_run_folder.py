@@ -9,10 +9,12 @@ import pytest
 
 from tests.training.runs import SMALL, small_config
 from unet_keras import train
+from unet_keras.config import save
 from unet_keras.errors import InputError
 from unet_keras.records.manifest import Split, read_manifest
 from unet_keras.training import fit, planning
 from unet_keras.training.run_folder import make_run_folder, sole_user
+from unet_keras.training.state import RunState
 
 
 def claim(records: Path, run: Path, *overrides: str) -> None:
@@ -165,6 +167,29 @@ def test_patience_needs_validation_images(records: Path, tmp_path: Path) -> None
     splits = manifest.splits | {"val": Split(0, 0, 0, (), {}, "")}
     with pytest.raises(InputError, match=r"no validation images.* has patience=1"):
         planning.check_records(replace(manifest, splits=splits), asked, planning.plan(asked, 1))
+
+
+def test_a_finished_run_needs_no_records(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, gone = tmp_path / "run", tmp_path / "gone"
+    asked = small_config(gone, run)
+    fit.claim_run_folder(run, small_config(records, run), read_manifest(records))
+    (run / "config.yaml").unlink()
+    save(asked, run / "config.yaml")
+    assert not fit.is_finished(asked)
+    monkeypatch.setattr(fit, "newest_state", lambda _: RunState(phase=2))
+    monkeypatch.setattr("unet_keras.records.conversion.convert", lambda _: pytest.fail("converts"))
+    monkeypatch.setattr(
+        "sys.argv", ["train", *SMALL, f"records.path={gone}", f"train.run_dir={run}"]
+    )
+    caplog.set_level("INFO")
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 0
+    assert "run is finished" in caplog.text
+    with pytest.raises(InputError, match="belongs to another config"):
+        fit.is_finished(small_config(gone, run, "seed=1"))
 
 
 @pytest.mark.slow

@@ -32,7 +32,14 @@ from unet_keras.training.naming import batch_images
 from unet_keras.training.optimizers import AveragedWeights, build_optimizer
 from unet_keras.training.panels import Panels
 from unet_keras.training.phases import Stretch, reset_optimizer
-from unet_keras.training.planning import check_records, claim_run_folder, epoch_steps, plan
+from unet_keras.training.planning import (
+    CONFIG_NAME,
+    check_records,
+    claim_run_folder,
+    demand_own_config,
+    epoch_steps,
+    plan,
+)
 from unet_keras.training.rate_finder import draw_curve, find_rate
 from unet_keras.training.resume import complete, newest_state, restore
 from unet_keras.training.run_folder import sole_user
@@ -85,6 +92,20 @@ def train(config: Config) -> Path:
     else:
         logger.info("best %s in epoch %d", config.train.monitor, state.best_epoch)
     return run
+
+
+def is_finished(config: Config) -> bool:
+    """Tell whether the config's run is at its end; no records are needed for that.
+
+    Raises:
+        InputError: The folder is another config's, or its newest checkpoint is damaged.
+    """
+    run = Path(config.train.run_dir)
+    if not (run / CONFIG_NAME).exists():
+        return False
+    demand_own_config(run, config)
+    state = newest_state(run)
+    return state is not None and state.phase == len(config.train.phases)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from unet_keras.training.run_folder import changed_versions, make_run_folder
 
 logger = logging.getLogger(__name__)
 
+CONFIG_NAME = "config.yaml"
 # They say where a run is and what is watched, not what it computes.
 FREE_KEYS = ("train.run_dir", "train.panel_epochs", "train.profile_steps")
 # Of a source: they may have moved since the records were made.
@@ -193,22 +194,15 @@ def check_crop(config: Config) -> None:
                 raise InputError(f"pipeline.crop={config.pipeline.crop}: {error}") from None
 
 
-def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
-    """Make a new run's folder, or check that the folder is of this config and these records.
+def demand_own_config(run: Path, config: Config) -> None:
+    """Refuse a run's folder that another config began.
 
     Raises:
-        InputError: Another config's run is there, one on other records, or something else.
+        InputError: Names what differs.
     """
-    saved = run / "config.yaml"
-    if not saved.exists():
-        make_run_folder(
-            run,
-            Path(config.records.path) / MANIFEST_NAME,
-            lambda path: configuration.save(config, path),
-        )
     different = [
         line
-        for line in configuration.differences(configuration.load(saved), config)
+        for line in configuration.differences(configuration.load(run / CONFIG_NAME), config)
         if not line.startswith(tuple(f"{key}:" for key in FREE_KEYS))
     ]
     if different:
@@ -216,6 +210,21 @@ def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
             f"{run} belongs to another config ({'; '.join(different)}): give another "
             "train.run_dir or remove the folder"
         )
+
+
+def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
+    """Make a new run's folder, or check that the folder is of this config and these records.
+
+    Raises:
+        InputError: Another config's run is there, one on other records, or something else.
+    """
+    if not (run / CONFIG_NAME).exists():
+        make_run_folder(
+            run,
+            Path(config.records.path) / MANIFEST_NAME,
+            lambda path: configuration.save(config, path),
+        )
+    demand_own_config(run, config)
     try:
         begun = replace(read_manifest(run), versions={}, configuration={})
     except InputError:
