@@ -16,7 +16,7 @@ from samples import where_livecell
 from separation import CONFIG, FILE, fold_trials, images_of
 from trials import ROOT, folder_of, run
 
-CHOICE = "borders of 2 pixels, pretrained"
+CHOICE = "borders of 2 pixels, cubic, pretrained"
 SMOOTHINGS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 PROMINENCES = (0.05, 0.1, 0.15, 0.2)
 

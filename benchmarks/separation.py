@@ -38,6 +38,9 @@ CELLS = (*BASE, "targets.kind=cells")
 TOUCHING = (*CELLS, "targets.separate_touching=false", "loss.border_weight=0")
 BORDERS = (*BASE, "targets.kind=cells_and_borders")
 FLAT = (*BORDERS, "model.depth=3")
+BEST = (
+    *FLAT, "targets.outline_pixels=2", "augment.image_order=3", "train.start_from=default",
+)  # fmt: skip
 DISTANCE = ("loss.distance=1", "records.maps=[border,distance]")
 
 # Each choice is a config value of the same network and the same records.
@@ -79,9 +82,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     # upon "borders of 2 pixels, depth 3": linear interpolation blurs what is learned from
     "borders of 2 pixels, cubic": (*FLAT, "targets.outline_pixels=2", "augment.image_order=3"),
     "borders of 2 pixels, appended": (*FLAT, "targets.outline_pixels=2", "augment.mode=append"),
-    "borders of 2 pixels, cubic, pretrained": (
-        *FLAT, "targets.outline_pixels=2", "augment.image_order=3", "train.start_from=default",
-    ),
+    "borders of 2 pixels, cubic, pretrained": BEST,
+    # upon that: what interpolation takes away is seen in plain crops, or is made up
+    "the same, appended": (*BEST, "augment.mode=append"),
+    "the same, noise and blur": (*BEST, "augment.noise=0.2", "augment.blur_pixels=1"),
 }  # fmt: skip
 
 # The best of the screen, and the readout that did best there.
