@@ -108,12 +108,15 @@ def test_other_settings_convert_anew(changed, tmp_path):
     assert content(path) == before
 
 
-def test_damaged_records_are_converted_anew(tmp_path):
+@pytest.mark.parametrize("damage", ["cut off", "a bit flipped"])
+def test_damaged_records_are_converted_anew(damage, tmp_path):
     path = tmp_path / "records"
     write_records(drawn({"train": 2}), path, workers=1)
     before = content(path)
     shard = path / "train-00000-of-00001.tfrecord"
-    shard.write_bytes(shard.read_bytes()[:-1])
+    damaged = bytearray(shard.read_bytes())
+    damaged[300] ^= 1
+    shard.write_bytes(damaged if damage == "a bit flipped" else damaged[:-1])
     write_records(drawn({"train": 2}), path, workers=1)
     assert content(path) == before
 

@@ -4,37 +4,18 @@ RECORDS/manifest.json                        this
 RECORDS/<split>-00000-of-00016.tfrecord      the shards it names, with their SHA-256
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from unet_keras.errors import InputError
-from unet_keras.records.framing import FramingError, read_frames
-from unet_keras.records.schema import SCHEMA_VERSION, read_features, required_features
+from unet_keras.records.schema import SCHEMA_VERSION
+from unet_keras.records.shard_files import Shard, has_its_size, problems_of
 
 MANIFEST_NAME = "manifest.json"
 WORK_FOLDER = ".conversion"  # below the records: what an unfinished conversion keeps
-_READ_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of records.
-
-    Attributes:
-        file: Its name, in the manifest's folder.
-        images: Number of records.
-        bytes: Its size.
-        sha256: Of its content, hexadecimal.
-    """
-
-    file: str
-    images: int
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -211,7 +192,7 @@ def verify(path: str | Path) -> list[str]:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    problems = [problem for shard in manifest.shards for problem in _verify(path, shard, manifest)]
+    problems = _problems(path, manifest.shards, manifest)
     named = {shard.file for shard in manifest.shards}
     strays = sorted(file.name for file in path.glob("*.tfrecord") if file.name not in named)
     return problems + [f"{path / name} is not named in {MANIFEST_NAME}" for name in strays]
@@ -233,54 +214,15 @@ def demand_intact(path: str | Path, *, thorough: bool = False) -> None:
         problems = verify(path)
     else:
         manifest = read_manifest(path)
-        changed = [shard for shard in manifest.shards if not _has_its_size(path, shard)]
-        problems = [problem for shard in changed for problem in _verify(path, shard, manifest)]
+        changed = [shard for shard in manifest.shards if not has_its_size(path, shard)]
+        problems = _problems(path, changed, manifest)
     if problems:
         more = f" ({len(problems) - 1} more: --verify lists them)" if len(problems) > 1 else ""
         raise InputError(f"{problems[0]}{more}; {_again(path)}")
 
 
-def _verify(path: Path, shard: Shard, manifest: Manifest) -> Iterator[str]:
-    file = path / shard.file
-    if not file.is_file():
-        yield f"{file} is missing"
-        return
-    wanted = required_features(manifest.maps)
-    count, sound = 0, True
-    try:
-        for data in read_frames(file):
-            missing = wanted - _feature_names(data)
-            if missing:
-                yield f"{file}: record {count} has no {', '.join(sorted(missing))}"
-                sound = False
-            count += 1
-    except FramingError as error:
-        yield f"{file}: {error}"
-        return
-    except OSError as error:
-        yield f"{file} cannot be read ({error.strerror})"
-        return
-    if count != shard.images:
-        yield f"{file} has {count} records; {MANIFEST_NAME} says {shard.images}"
-    elif sound and _sha256(file) != shard.sha256:
-        yield f"{file} is not the file that was written: its SHA-256 differs"
-
-
-def _has_its_size(path: Path, shard: Shard) -> bool:
-    file = path / shard.file
-    return file.is_file() and file.stat().st_size == shard.bytes
-
-
-def _feature_names(data: bytes) -> set[str]:
-    try:
-        return set(read_features(data))
-    except ValueError:
-        return set()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _problems(path: Path, shards: Sequence[Shard], manifest: Manifest) -> list[str]:
+    return [problem for shard in shards for problem in problems_of(path, shard, manifest.maps)]
 
 
 def _absence(path: Path) -> str:

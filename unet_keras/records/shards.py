@@ -16,7 +16,6 @@ from typing import Any
 
 from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
-from unet_keras.records.manifest import Shard
 from unet_keras.records.parts import (
     Part,
     PartResult,
@@ -29,6 +28,7 @@ from unet_keras.records.parts import (
     state_of,
     write_text,
 )
+from unet_keras.records.shard_files import Shard
 from unet_keras.sources.base import SPLITS, SampleReference
 
 

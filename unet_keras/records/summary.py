@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_keras.records.build import TargetSettings
-from unet_keras.records.manifest import Group, Manifest, Overlaps, Shard, Split
+from unet_keras.records.manifest import Group, Manifest, Overlaps, Split
 from unet_keras.records.parts import library_versions
 from unet_keras.records.schema import SCHEMA_VERSION
+from unet_keras.records.shard_files import Shard
 from unet_keras.records.statistics import Statistics
 
 

@@ -20,12 +20,11 @@ from unet_keras.records.manifest import (
     MANIFEST_NAME,
     WORK_FOLDER,
     Manifest,
-    Shard,
-    demand_intact,
     read_manifest,
 )
 from unet_keras.records.parts import PartResult, state_of, write_text
 from unet_keras.records.placing import LOCK_NAME, STAMP_NAME, publish, working_folder
+from unet_keras.records.shard_files import Shard, has_its_content
 from unet_keras.records.shards import ShardPlan, join_parts, plan_shards, take_up
 from unet_keras.records.statistics import Statistics
 from unet_keras.records.summary import summarize
@@ -122,16 +121,19 @@ def _figures(statistics: Mapping[str, Statistics]) -> list[dict[str, Any]]:
 
 
 def _current(path: Path, stamp: str) -> Manifest | None:
-    """Return the manifest of records that are already what is asked for."""
+    """Return the manifest of records that are already what is asked for.
+
+    All are read: who is told of a damaged shard mends it by this very command.
+    """
     state = state_of(path / STAMP_NAME)
     if state.get("stamp") != stamp:
         return None
     try:
         manifest = read_manifest(path)
-        demand_intact(path)
     except InputError:
         return None
-    return manifest if state.get("manifest") == _digest(manifest) else None
+    intact = all(has_its_content(path, shard) for shard in manifest.shards)
+    return manifest if intact and state.get("manifest") == _digest(manifest) else None
 
 
 def _convert(
