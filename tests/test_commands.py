@@ -109,6 +109,11 @@ def test_a_truncated_image(run: Run, data: Path) -> None:
     assert_one_line(run("make_records", *COCO, *SMALL), image.name)
 
 
+def test_masks_need_a_folder(run: Run) -> None:
+    assert_one_line(run("make_records", *SMALL, "--write-masks", ""), "--write-masks", "name one")
+    assert not Path("records").exists()
+
+
 def test_keys_and_types(run: Run) -> None:
     assert_one_line(run("make_records", "tran.run_dir=x"), "tran.run_dir=x", "Did you mean")
     assert_one_line(run("train", "pipeline.crop=[1, x]"), "pipeline.crop", "default")

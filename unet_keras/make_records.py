@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from unet_keras.command import experiment_parser, run, split_config
+from unet_keras.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ def _command(arguments: argparse.Namespace) -> int:
         return verify_records(Path(arguments.verify))
     from unet_keras.records.conversion import convert
 
+    if arguments.write_masks == "":  # which would be the current folder
+        raise InputError("--write-masks has no folder's name behind it; name one.")
     path, overrides = split_config(arguments)
     masks = None if arguments.write_masks is None else Path(arguments.write_masks)
     convert(configuration.load(path, overrides), masks=masks)

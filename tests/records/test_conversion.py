@@ -97,6 +97,26 @@ def test_masks_are_written_beside_records(dirty):
     assert manifest["configuration"]["on_leak"] == "warn"  # refused before anything was written
 
 
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/below"])
+def test_masks_without_a_folder_are_refused_before_anything_is_converted(place, dirty):
+    (dirty / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"--write-masks .*notes\.txt.* give another folder"):
+        convert(config(dirty), masks=dirty / place)
+    assert not (dirty / "records").exists()
+
+
+def test_masks_never_replace_their_own_source(tmp_path):
+    for name in ("images/train", "masks/train"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (20, 10), (3, 3, 3)).save(tmp_path / name / "a.png")
+    before = content(tmp_path)
+    folders = [f"source.images={tmp_path}/images", f"source.annotations={tmp_path}/masks"]
+    kind = ["source.kind=folders", "source.mask_kind=labels", f"records.path={tmp_path}/records"]
+    with pytest.raises(InputError, match=r"source\.images=.*images is read from there"):
+        convert(load(overrides=[*folders, *kind]), masks=tmp_path)
+    assert content(tmp_path) == before
+
+
 def test_classes_that_are_named_count_though_none_is_there(tmp_path):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()

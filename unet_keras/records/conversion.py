@@ -14,7 +14,7 @@ from tqdm import tqdm
 from unet_keras.config import Config
 from unet_keras.records.build import TargetSettings
 from unet_keras.records.manifest import Manifest
-from unet_keras.records.masks import mask_names, write_masks
+from unet_keras.records.masks import mask_names, prepare_folders, write_masks
 from unet_keras.records.placing import REPORT_NAMES
 from unet_keras.records.report import keep_report
 from unet_keras.records.writer import write_records
@@ -45,7 +45,10 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
     """
     references, notes = _read(config)
     path = Path(config.records.path)
-    names = [] if masks is None else mask_names(references, masks)
+    names = []
+    if masks is not None:
+        names = mask_names(references, masks)
+        prepare_folders(masks, references, _source_folders(config))
     groups = Counter(reference.split for reference in references)
     logger.info(
         "%d images: %s", len(references), ", ".join(f"{n} {split}" for split, n in groups.items())
@@ -92,6 +95,17 @@ def _configuration(config: Config) -> dict[str, Any]:
     """What decides the records; where they were fetched from does not, nor does their license."""
     other = ("download", "url", "sha256", "license")
     return {name: value for name, value in asdict(config.source).items() if name not in other}
+
+
+def _source_folders(config: Config) -> dict[str, Path]:
+    """What is read, by the name of its key; nothing for images that are drawn."""
+    if config.source.kind == "synthetic":
+        return {}
+    source = config.source
+    return {
+        "source.images": Path(source.images),
+        "source.annotations": Path(source.annotations),
+    }
 
 
 def _bar(images: int) -> tqdm:

@@ -9,7 +9,7 @@ have them apart. As `source.kind=folders`, DIR/images and DIR/masks give the sam
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,40 @@ def mask_names(references: Sequence[SampleReference], directory: Path) -> list[s
     return names
 
 
+def prepare_folders(
+    directory: Path, references: Sequence[SampleReference], sources: Mapping[str, Path]
+) -> None:
+    """Make the folders of the files, before hours of work turn out to have nowhere to go.
+
+    Args:
+        directory: DIR; made where it is absent.
+        references: The images.
+        sources: What the images and annotations are read from, by the name of their key.
+
+    Raises:
+        InputError: The files would come between those that are read, where they could replace
+            them and would be read the next time; or the folders cannot be made.
+    """
+    for folder in FOLDERS:
+        target = (directory / folder).resolve()
+        for name, source in sources.items():
+            place = source.resolve()
+            if place.is_relative_to(target) or target.is_relative_to(place):
+                raise InputError(
+                    f"--write-masks {directory} would write into {target}, but {name}={source} is "
+                    "read from there; give a folder of its own."
+                )
+    try:
+        for folder in FOLDERS:
+            for split in sorted({one.split for one in references}):
+                (directory / folder / split).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--write-masks {directory} cannot be written to ({error.filename}: "
+            f"{error.strerror}); give another folder."
+        ) from error
+
+
 def write_masks(
     references: Sequence[SampleReference],
     names: Sequence[str],
@@ -87,7 +121,7 @@ def write_masks(
     Args:
         references: The images.
         names: From `mask_names`.
-        directory: DIR; made where it is absent.
+        directory: DIR, as `prepare_folders` left it.
         settings: What the masks are made with.
         num_classes: K; with more than one, masks hold the class index.
         workers: Processes; None takes one a core.
@@ -98,9 +132,6 @@ def write_masks(
     Raises:
         InputError: An image is damaged, or the disk is full.
     """
-    for folder in FOLDERS:
-        for split in {one.split for one in references}:
-            (directory / folder / split).mkdir(parents=True, exist_ok=True)
     tasks = [
         MaskTask(
             tuple(references[start : start + PART_IMAGES]),
