@@ -103,6 +103,11 @@ class TestKinds:
         with pytest.raises(InputError, match=r"a\.png has the value 3, .* none of the classes"):
             self.load(tmp_path, MASK, kind="classes", class_values=(1, 2))
 
+    def test_more_classes_than_a_byte_holds_are_refused(self, tmp_path):
+        numbers = np.arange(16 * 17, dtype=np.uint16).reshape(16, 17)
+        with pytest.raises(InputError, match=r"have 271 classes, .* 255 .*=labels"):
+            self.load(tmp_path, numbers, kind="classes")
+
     def test_classes_count_in_the_order_given(self, tmp_path):
         _, rising = self.load(tmp_path / "a", MASK, kind="classes", class_values=(1, 2, 3))
         _, given = self.load(tmp_path / "b", MASK, kind="classes", class_values=(3, 1, 2))

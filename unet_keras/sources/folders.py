@@ -28,6 +28,7 @@ from unet_keras.sources.label_outlines import label_components, trace_labels
 logger = logging.getLogger(__name__)
 
 MASK_KINDS = ("auto", "binary", "labels", "classes")
+MOST_CLASSES = 255  # a record has a byte for the class of each instance
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def folder_references(
         The references, in the order of the splits and names, `2.png` before `10.png`.
 
     Raises:
-        InputError: A folder or a partner is absent, names are not unique, or `kind` is unclear.
+        InputError: A folder or a partner is absent, names are not unique, `kind` is unclear,
+            or there are more than 255 classes.
     """
     if kind not in MASK_KINDS:
         raise InputError(f"The kind of masks {kind!r} must be one of {', '.join(MASK_KINDS)}.")
@@ -141,6 +143,11 @@ def folder_references(
     values = tuple(class_values) if kind == "classes" else ()
     if kind == "classes" and not values:
         values = tuple(sorted(set().union(*map(mask_values, pairs))))
+    if len(values) > MOST_CLASSES:
+        raise InputError(
+            f"The masks in {masks} have {len(values)} classes, of which at most {MOST_CLASSES} can "
+            "be kept; if each value is an instance, set source.mask_kind=labels."
+        )
     groups = [group_of(pair.image.name, group_pattern) for pair in pairs]
     splits = _splits(pairs, groups if split_by_group else None, fractions, lists, seed)
     references = [
