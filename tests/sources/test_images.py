@@ -52,6 +52,7 @@ def test_compressed_tiff(compression, rng, tmp_path):
     ("dtype", "expected"),
     [
         ("uint8", "uint8"),
+        ("int8", "float32"),
         ("uint16", "uint16"),
         ("int16", "float32"),
         ("uint32", "float32"),
@@ -66,6 +67,15 @@ def test_every_number_of_tiff(dtype, expected, byteorder, rng, tmp_path):
     read = read_image(tmp_path / "a.tif")
     assert read.dtype == expected
     np.testing.assert_array_equal(read, pixels.astype(expected))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_values_are_those_stored_where_white_is_zero(dtype, rng, tmp_path):
+    """ImageJ saves masks with an inverted table so, with 255 for foreground."""
+    pixels = values(rng, dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    for read in (read_image, read_mask):
+        np.testing.assert_array_equal(read(tmp_path / "a.tif"), pixels)
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])

@@ -11,9 +11,10 @@ of PNG, TensorFlow does.
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -23,8 +24,11 @@ from unet_keras.errors import InputError
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _TIFF_SUFFIXES = (".tif", ".tiff")
-_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 277, 338, 339  # TIFF
-_ALPHA, _UNSIGNED = {1, 2}, 1  # values of the last two
+# Tags of TIFF, and values of some of them.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = (
+    258, 262, 277, 338, 339
+)  # fmt: skip
+_WHITE_IS_ZERO, _ALPHA, _UNSIGNED, _SIGNED = 0, {1, 2}, 1, 2
 # What damaged files make Pillow and tifffile raise, beside OSError (SyntaxError: a broken PNG).
 _DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error
@@ -39,9 +43,9 @@ def read_image(path: str | Path, *, page: int | None = None) -> np.ndarray:
         page: Which page of a multi-page TIFF, counted from 0; needed where there are several.
 
     Returns:
-        uint8, uint16 or float32, (H, W) or (H, W, C): the values as stored. Wider integers and
-        float64 become float32, a palette its colors, two-valued images 0 and 255, and an alpha
-        channel is dropped.
+        uint8, uint16 or float32, (H, W) or (H, W, C): the values as stored, also where a TIFF
+        says that 0 is white. Wider and signed integers and float64 become float32, a palette
+        its colors, two-valued images 0 and 255, and an alpha channel is dropped.
 
     Raises:
         InputError: The file is absent, damaged, not an image, or has several pages.
@@ -208,11 +212,24 @@ def _pillow_pixels(image: Image.Image, keep_palette: bool) -> np.ndarray:
     elif mode not in ("L", "P", "RGB", "I", "F") and not mode.startswith("I;16"):
         image = image.convert("RGB")
     pixels = np.asarray(image)
-    if mode == "I" and image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        if 32 in tags[_BITS_PER_SAMPLE] and _UNSIGNED in tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)):
-            pixels = pixels.view(np.uint32)  # Pillow takes them for signed
+    if mode in ("L", "I") and image.format == "TIFF":
+        pixels = _tiff_numbers(image.tag_v2, pixels)  # type: ignore[attr-defined]
     return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+
+def _tiff_numbers(tags: Mapping[int, Any], pixels: np.ndarray) -> np.ndarray:
+    """Undo what Pillow makes of grey values, so that all widths are read as they are stored.
+
+    It shows 8 bits where white is 0 as brightness (but not 16: ImageJ's masks with an inverted
+    table would lose their foreground), and knows no sign of 8 bits and only signed 32.
+    """
+    formats = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+    if pixels.dtype == np.uint8:
+        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            pixels = 255 - pixels
+        return pixels.view(np.int8) if _SIGNED in formats else pixels
+    unsigned = 32 in tags[_BITS_PER_SAMPLE] and _UNSIGNED in formats
+    return pixels.view(np.uint32) if unsigned else pixels
 
 
 def _wide_png_pixels(content: bytes) -> np.ndarray:
