@@ -186,6 +186,30 @@ def test_masks_of_equal_colors_are_grey_and_others_refused(rng, tmp_path):
             read_mask(tmp_path / "e.tif")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "holds NaN or infinity; .* not annotated as 0"),
+        (np.inf, "holds NaN or infinity"),
+        (1e30, r"holds 1e\+30, which is no label number; those are at most 4294967295"),
+        (-1e30, r"holds -1e\+30, which is no label number"),
+    ],
+)
+def test_masks_of_what_is_no_number_are_refused(value, message, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 1, value]], np.float64))
+    with pytest.raises(InputError, match=rf"mask .*a\.tif {message}"):
+        read_mask(tmp_path / "a.tif")
+
+
+@pytest.mark.filterwarnings("error")
+def test_complex_numbers_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 4), np.complex64))
+    for read in (read_image, read_mask):
+        with pytest.raises(InputError, match=r"a\.tif holds complex numbers.* magnitude"):
+            read(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_stacks_are_read_by_page(dtype, rng, tmp_path):
     stack = values(rng, dtype, (3, 13, 17))

@@ -29,6 +29,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORM
     258, 262, 277, 338, 339
 )  # fmt: skip
 _WHITE_IS_ZERO, _ALPHA, _UNSIGNED, _SIGNED = 0, {1, 2}, 1, 2
+_LARGEST_NUMBER = 2**32 - 1  # of a label
 # What damaged files make Pillow and tifffile raise, beside OSError (SyntaxError: a broken PNG).
 _DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error
@@ -48,7 +49,8 @@ def read_image(path: str | Path, *, page: int | None = None) -> np.ndarray:
         its colors, two-valued images 0 and 255, and an alpha channel is dropped.
 
     Raises:
-        InputError: The file is absent, damaged, not an image, or has several pages.
+        InputError: The file is absent, damaged, not an image, or has several pages or
+            complex numbers.
     """
     pixels = _read(Path(path), page, keep_palette=False)
     if pixels.dtype in (np.uint8, np.uint16, np.float32):
@@ -68,7 +70,8 @@ def read_mask(path: str | Path, *, page: int | None = None) -> np.ndarray:
         that are the same in all channels count as grey.
 
     Raises:
-        InputError: As `read_image`; or the image has colors, fractions or negative numbers.
+        InputError: As `read_image`; or the image has colors, fractions, or numbers that are
+            negative or infinite.
     """
     pixels = _read(Path(path), page, keep_palette=True)
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
@@ -79,16 +82,32 @@ def read_mask(path: str | Path, *, page: int | None = None) -> np.ndarray:
             "Save it as a grey or palette image."
         )
     if pixels.dtype.kind == "f":
-        whole = pixels.astype(np.int64)
-        if (whole != pixels).any():
-            raise InputError(f"The mask {path} holds fractions; save whole label numbers instead.")
-        pixels = whole
+        pixels = _whole(pixels, path)
     if pixels.dtype.kind == "i" and pixels.min() < 0:
         raise InputError(
             f"The mask {path} holds {pixels.min()}; label and class numbers are 0 (background) or "
             "above. Save what is not annotated as 0."
         )
     return np.ascontiguousarray(pixels)
+
+
+def _whole(pixels: np.ndarray, path: str | Path) -> np.ndarray:
+    """Label numbers that were saved as floating-point numbers: int64, negative ones too."""
+    if not np.isfinite(pixels).all():
+        raise InputError(
+            f"The mask {path} holds NaN or infinity; label and class numbers are 0 (background) or "
+            "above. Save what is not annotated as 0."
+        )
+    extreme = max(pixels.min(), pixels.max(), key=abs)
+    if abs(extreme) > _LARGEST_NUMBER:
+        raise InputError(
+            f"The mask {path} holds {extreme:g}, which is no label number; those are at most "
+            f"{_LARGEST_NUMBER}."
+        )
+    whole = pixels.astype(np.int64)
+    if (whole != pixels).any():
+        raise InputError(f"The mask {path} holds fractions; save whole label numbers instead.")
+    return whole
 
 
 def page_count(path: str | Path) -> int:
@@ -156,6 +175,16 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
+    pixels = _stored_pixels(path, page, keep_palette=keep_palette)
+    if pixels.dtype.kind == "c":
+        raise InputError(
+            f"{path} holds complex numbers, which are neither grey values nor labels; save their "
+            "magnitude instead."
+        )
+    return pixels
+
+
+def _stored_pixels(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
     with _named_errors(path):
         try:
             with Image.open(path) as image:
