@@ -266,6 +266,15 @@ def test_folders_are_listed_in_natural_order(tmp_path):
         list_images(tmp_path / "empty")
 
 
+def test_only_visible_files_are_listed(tmp_path):
+    for name in ("a.png", "._a.png", ".trash/b.png", "sub/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    listed = list_images(tmp_path, recursive=True)
+    assert [file.name for file in listed] == ["a.png", "c.png"]
+
+
 @pytest.mark.skipif(not LIVECELL.is_dir(), reason="the LIVECell sample is not here")
 def test_livecell_is_read():
     files = list_images(LIVECELL / "images", recursive=True)
