@@ -1,6 +1,8 @@
 """Every format gives the values that were stored; what is no image says so in one line."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -153,10 +155,48 @@ def test_palettes_alpha_and_two_values(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "la.png"), indices)
 
     Image.fromarray(indices > 5).save(tmp_path / "two.png")
-    for read in (read_image, read_mask):
+    for read, white in ((read_image, 255), (read_mask, 1)):
         np.testing.assert_array_equal(
-            read(tmp_path / "two.png"), np.where(indices > 5, np.uint8(255), np.uint8(0))
+            read(tmp_path / "two.png"), np.where(indices > 5, np.uint8(white), np.uint8(0))
         )
+
+
+def packed_png(numbers, bits):
+    """A grey PNG of so many bits a pixel, which Pillow reads but does not write."""
+    width = numbers.shape[1]
+    places = np.unpackbits(numbers[..., None], axis=-1)[..., 8 - bits :].reshape(len(numbers), -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in places)
+    header = struct.pack(">2I5B", width, len(numbers), bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_masks_of_few_bits_keep_their_numbers(suffix, bits, tmp_path):
+    numbers = np.arange(24, dtype=np.uint8).reshape(3, 8) % 2**bits
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(packed_png(numbers, bits))
+    if suffix == "tif":
+        packed = np.unpackbits(numbers[..., None], axis=-1)[..., 8 - bits :].reshape(3, -1)
+        tags = {256: 8, 257: 3, 258: bits, 259: 1, 262: 1, 273: 0, 277: 1, 278: 3, 279: 3 * bits}
+        path.write_bytes(packed_tiff(tags, np.packbits(packed).tobytes()))
+    np.testing.assert_array_equal(read_mask(path), numbers)
+    grey = read_image(path)
+    np.testing.assert_array_equal(grey, numbers * (255 // (2**bits - 1)))
+
+
+def packed_tiff(tags, pixels):
+    """A TIFF of one strip, whose place is filled in."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(
+        struct.pack("<2H2I", tag, 4, 1, start if tag == 273 else value)
+        for tag, value in tags.items()
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + pixels
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int32"])

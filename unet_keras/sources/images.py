@@ -52,7 +52,7 @@ def read_image(path: str | Path, *, page: int | None = None) -> np.ndarray:
         InputError: The file is absent, damaged, not an image, or has several pages or
             complex numbers.
     """
-    pixels = _read(Path(path), page, keep_palette=False)
+    pixels = _read(Path(path), page, as_numbers=False)
     if pixels.dtype in (np.uint8, np.uint16, np.float32):
         return pixels
     return pixels.astype(np.float32)
@@ -66,14 +66,15 @@ def read_mask(path: str | Path, *, page: int | None = None) -> np.ndarray:
         page: Which page of a multi-page TIFF, counted from 0; needed where there are several.
 
     Returns:
-        Integers (H, W), 8, 16 or 32 bits wide as stored; two-valued images 0 and 255. Colors
-        that are the same in all channels count as grey.
+        Integers (H, W), 8, 16 or 32 bits wide, the values as stored: 0 and 1 of two-valued
+        images, up to 15 of those of 4 bits. Colors that are the same in all channels count as
+        grey.
 
     Raises:
         InputError: As `read_image`; or the image has colors, fractions, or numbers that are
             negative or infinite.
     """
-    pixels = _read(Path(path), page, keep_palette=True)
+    pixels = _read(Path(path), page, as_numbers=True)
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     if pixels.ndim != 2:
@@ -182,8 +183,8 @@ def _named_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
-    pixels = _stored_pixels(path, page, keep_palette=keep_palette)
+def _read(path: Path, page: int | None, *, as_numbers: bool) -> np.ndarray:
+    pixels = _stored_pixels(path, page, as_numbers=as_numbers)
     if pixels.dtype.kind == "c":
         raise InputError(
             f"{path} holds complex numbers, which are neither grey values nor labels; save their "
@@ -192,7 +193,7 @@ def _read(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
     return pixels
 
 
-def _stored_pixels(path: Path, page: int | None, *, keep_palette: bool) -> np.ndarray:
+def _stored_pixels(path: Path, page: int | None, *, as_numbers: bool) -> np.ndarray:
     with _named_errors(path):
         try:
             with Image.open(path) as image:
@@ -200,7 +201,7 @@ def _stored_pixels(path: Path, page: int | None, *, keep_palette: bool) -> np.nd
                 if page is not None and page > 0:
                     image.seek(page)
                 if not _pillow_cuts(path, image):
-                    return _pillow_pixels(image, keep_palette)
+                    return _pillow_pixels(path, image, as_numbers=as_numbers)
                 if image.format == "PNG":
                     return _wide_png_pixels(path.read_bytes())
         except Image.UnidentifiedImageError:
@@ -232,17 +233,29 @@ def _pillow_cuts(path: Path, image: Image.Image) -> bool:
         samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))
         alpha = set(tags.get(_EXTRA_SAMPLES, ())) & _ALPHA
         return samples > 1 and (max(tags[_BITS_PER_SAMPLE]) > 8 or (samples == 2 and not alpha))
-    if image.format == "PNG" and len(image.getbands()) > 1:
-        with path.open("rb") as file:
-            return file.read(25)[24] > 8  # of the header chunk, which always comes first
-    return False
+    return image.format == "PNG" and len(image.getbands()) > 1 and _png_bits(path) > 8
 
 
-def _pillow_pixels(image: Image.Image, keep_palette: bool) -> np.ndarray:
+def _png_bits(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[24]  # of the header chunk, which always comes first
+
+
+def _grey_step(path: Path, image: Image.Image) -> int:
+    """What Pillow multiplies grey values of 2 or 4 bits by, so that the largest becomes 255."""
+    bits = 8
+    if image.format == "PNG":
+        bits = _png_bits(path)
+    elif image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+    return 255 // (2**bits - 1) if bits < 8 else 1
+
+
+def _pillow_pixels(path: Path, image: Image.Image, *, as_numbers: bool) -> np.ndarray:
     mode = image.mode
     if mode == "1":
-        return np.where(np.asarray(image), np.uint8(255), np.uint8(0))
-    if mode == "P" and not keep_palette:
+        return np.asarray(image).astype(np.uint8) * np.uint8(1 if as_numbers else 255)
+    if mode == "P" and not as_numbers:
         image = image.convert("RGB")
     elif mode in ("LA", "La"):
         image = image.convert("L")
@@ -251,6 +264,8 @@ def _pillow_pixels(image: Image.Image, keep_palette: bool) -> np.ndarray:
     pixels = np.asarray(image)
     if mode in ("L", "I") and image.format == "TIFF":
         pixels = _tiff_numbers(image.tag_v2, pixels)  # type: ignore[attr-defined]
+    if mode == "L" and as_numbers:
+        pixels = pixels // _grey_step(path, image)
     return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
 
 
