@@ -249,6 +249,19 @@ class TestMistakes:
         with pytest.raises(InputError, match=r"annotation 31 in .*livecell_coco_train\.json"):
             reference.load()
 
+    @pytest.mark.parametrize("key", ["file_name", "note"])
+    def test_a_json_in_another_encoding(self, key, tmp_path):
+        content = plain()
+        content["annotations"][0]["note"] = "?"
+        folders = write(tmp_path, train=content, images=["A172_1.png"])
+        file = folders[1] / "livecell_coco_train.json"
+        value = {"file_name": b"A172_1", "note": b"?"}[key]
+        file.write_bytes(file.read_bytes().replace(value, b"\xe9"))
+        place = file.read_bytes().index(b"\xe9")
+        with pytest.raises(InputError, match=rf"train\.json is no.* at byte {place}[ ,]") as caught:
+            coco_references(*folders)[0].load()
+        assert "text in UTF-8" in str(caught.value)
+
     def test_a_json_that_was_replaced_meanwhile(self, tmp_path):
         folders = write(tmp_path, train=plain(), images=["A172_1.png"])
         (reference,) = coco_references(*folders)

@@ -31,7 +31,7 @@ def read_annotations(
         image_ids: The ids their image has.
 
     Raises:
-        InputError: Something else stands there now: the file was replaced.
+        InputError: Something else stands there now: the file was replaced; or it is no UTF-8.
     """
     annotations = []
     try:
@@ -44,6 +44,11 @@ def read_annotations(
                 annotations.append(annotation)
     except OSError as error:
         raise InputError(f"{path} cannot be read anymore: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no text in UTF-8 at byte {start + error.start}, in an annotation; save it "
+            "so."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} was changed while it was being converted; start the conversion again."

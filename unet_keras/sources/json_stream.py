@@ -121,7 +121,10 @@ class JsonStream:
         value, end = self._parse(position)
         start = end - self._parsed_length
         if key in self.whole:
-            value = json.loads(self._text[start:end].encode("latin-1"))
+            try:
+                value = json.loads(self._text[start:end].encode("latin-1").decode())
+            except UnicodeDecodeError as error:
+                self._fail("expected text in UTF-8", start + error.start)
         self._position = end
         return Element(key, value, self._start + start, end - start)
 
