@@ -115,6 +115,23 @@ class TestDirt:
         assert len(sample.outlines) == 1
         assert notes.crowds == 1
 
+    def test_crowds_may_be_told_by_texts(self, tmp_path):
+        listed = [annotation(1, 7, L_SHAPE, iscrowd="0"), annotation(2, 7, L_SHAPE, iscrowd="1")]
+        (sample,), notes = load_only(tmp_path, coco([image(7, "A172_1.png")], listed))
+        assert len(sample.outlines) == 1
+        assert notes.crowds == 1
+
+    def test_instances_that_differ_by_one_coordinate_are_two(self, tmp_path):
+        listed = [annotation(k, 7, [[-k, 0, 9, 0, 9, 9]]) for k in (1, 2)]  # of one hash in Python
+        (sample,), notes = load_only(tmp_path, coco([image(7, "A172_1.png")], listed))
+        assert len(sample.outlines) == 2
+        assert notes.repeated_instances == 0
+
+    def test_whole_ids_may_be_written_with_a_point(self, tmp_path):
+        content = coco([image(7, "A172_1.png")], [annotation(1, 7.0, L_SHAPE, category_id=1.0)])
+        (sample,), _ = load_only(tmp_path, content)
+        assert sample.classes.tolist() == [1]
+
     def test_instances_of_absent_images_and_images_without_instances(self, tmp_path):
         content = coco([image(7, "A172_1.png")], [annotation(1, 99, L_SHAPE)])
         (sample,), notes = load_only(tmp_path, content)
@@ -206,13 +223,20 @@ class TestMistakes:
             (lambda c: c["images"][0].pop("file_name"), "id 7 at byte .* has no 'file_name'"),
             (lambda c: c["annotations"][0].pop("image_id"), "id 1 at byte .* has no 'image_id'"),
             (lambda c: c["annotations"][0].pop("category_id"), "has no 'category_id'"),
-            (lambda c: c["images"][0].update(id=[7]), "an id or a name that is no number"),
+            (lambda c: c["images"][0].update(id=[7]), r"id \[7\] at .* the id \[7\], which is no"),
+            (lambda c: c["images"][0].update(id=None), "the id None, which is no whole number"),
+            (lambda c: c["images"][0].update(id=7.5), "the id 7.5, which is no whole number"),
             (lambda c: c["images"][0].update(height="20"), "'20', 30., which are no whole"),
-            (lambda c: c["annotations"][0].update(image_id={}), "an id or a name that is no"),
+            (lambda c: c["annotations"][0].update(image_id={}), "the image_id {}, which is no"),
+            (lambda c: c["annotations"][0].update(category_id=None), "the category_id None, which"),
+            (lambda c: c["annotations"][0].update(category_id=True), "the category_id True, which"),
+            (lambda c: c["annotations"][0].update(iscrowd="no"), "the iscrowd 'no', which is nei"),
+            (lambda c: c["annotations"][0].update(iscrowd=[]), "the iscrowd .., which is neither"),
             (lambda c: c["annotations"].append(3), "in annotations, one .* is not an object"),
             (lambda c: c["annotations"][0].update(segmentation=[1, 2]), "neither polygons nor"),
             (lambda c: c["annotations"][0].update(segmentation={"size": [1]}), "neither polygons"),
             (lambda c: c["images"].append(image(7, "b.png")), "id 7 to two images, A172_1.png and"),
+            (lambda c: c["images"].append(image("7", "b.png")), "id 7 to two images, .* as texts"),
             (
                 lambda c: c["images"].append(image(8, "A172_1.png", height=9)),
                 "id 8 .* another size than 7",
@@ -227,19 +251,33 @@ class TestMistakes:
         assert "livecell_coco_train.json" in str(caught.value)
 
     @pytest.mark.parametrize(
+        ("segmentation", "message"),
+        [
+            ([[[0, 0], [5, 0], [5, 5]]], "a polygon of points .x, y.; write its numbers one after"),
+            ([[[0, 0], [5, 0], [5, 5], [0, 5], [0, 4], [0, 3]]], "a polygon of points .x, y."),
+            ([[0, 0, 5, 0, 5, "x"]], "a coordinate that is no number"),
+            ([[0, 0, 5, 0, 5, None]], "a coordinate that is no number"),
+            ([[0, 0, 5, 0, 5, 10**400]], "a coordinate that is no number"),
+            ({"size": [*SIZE], "counts": [600.5, "x"]}, "neither polygons nor run lengths"),
+        ],
+    )
+    def test_outlines_that_are_no_numbers_are_named_at_once(self, segmentation, message, tmp_path):
+        content = coco([image(7, "A172_1.png")], [annotation(31, 7, segmentation)])
+        with pytest.raises(InputError, match=rf"train\.json .* id 31 at byte \d+ has .*{message}"):
+            coco_references(*write(tmp_path, train=content, images=["A172_1.png"]))
+
+    @pytest.mark.parametrize(
         "segmentation",
         [
-            [[0, 0, 5, 0, 5, "x"]],
-            [[0, 0, 5, 0, 5, None]],
             [[0, 0, 5, 0, 5, 5, 7]],
             [[0, 0, 5, 0, 5, 1e9]],
             [[0, 0, 5, 0, 5, float("nan")]],
             {"size": [*SIZE], "counts": [5, 5]},
             {"size": [*SIZE], "counts": [-5, 605]},
+            {"size": [*SIZE], "counts": [99.5, 500.5]},
             {"size": [*SIZE[::-1]], "counts": [600]},
             {"size": [*SIZE], "counts": "zzzzz"},
             {"size": [*SIZE], "counts": "ß"},
-            {"size": [*SIZE], "counts": [600.5, "x"]},
             {"size": 3, "counts": [600]},
         ],
     )

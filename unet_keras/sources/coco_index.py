@@ -5,8 +5,8 @@ spans       starts int64 (n,), lengths int32 (n,)  bytes in the file
 categories  ids, listed or used
 """
 
+import hashlib
 from array import array
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +19,10 @@ from unet_keras.sources.json_stream import Element, JsonStream
 MINIMUM_COORDINATES = 6  # of a polygon: three points
 
 ImageId = int | str
+
+_DECODED = ("images", "categories")  # their names may be in any script
+_CROWD, _NO_CROWD = (1, "1"), (0, "0", "", None)  # texts too, as written by converters
+_NUMBER_BYTES = 8
 
 
 @dataclass
@@ -83,10 +87,10 @@ class _IndexBuilder:
         self.numbers = array("q")
         self.starts = array("q")
         self.lengths = array("l")
-        self.marks = array("q")  # equal for equal outlines of one category
+        self.marks = array("q")  # digests, equal for equal outlines of one category
 
     def build(self) -> CocoIndex:
-        stream = JsonStream(self.index.path, whole=("images", "categories"))
+        stream = JsonStream(self.index.path, whole=_DECODED)
         add = {
             "images": self._add_image,
             "annotations": self._add_annotation,
@@ -96,10 +100,7 @@ class _IndexBuilder:
             if element.key in add:
                 if not isinstance(element.value, dict):
                     self._refuse(element, "is not an object")
-                try:
-                    add[element.key](element)
-                except TypeError:  # unhashable
-                    self._refuse(element, "has an id or a name that is no number and no text")
+                add[element.key](element)
         for key in ("images", "annotations"):
             if key not in stream.keys:
                 raise InputError(
@@ -112,12 +113,11 @@ class _IndexBuilder:
 
     def _add_image(self, element: Element) -> None:
         image = element.value
-        image_id, name = self._get(element, "id"), str(self._get(element, "file_name"))
+        image_id, name = self._id(element, "id"), str(self._get(element, "file_name"))
         stated = (image.get("height"), image.get("width"))
         if not all(value is None or isinstance(value, int) for value in stated):
             self._refuse(element, f"has the height and width {stated}, which are no whole numbers")
         size = None if None in stated else stated
-        hash(image_id)  # raises for what can be no id
         known = self.index.images.setdefault(name, IndexedImage(name, size, []))
         if known.size != size:
             self._refuse(element, f"states another size than {known.ids[0]} of the same file_name")
@@ -125,12 +125,15 @@ class _IndexBuilder:
             known.ids.append(image_id)
 
     def _add_category(self, element: Element) -> None:
-        self.index.categories.add(self._get(element, "id"))
+        self.index.categories.add(self._id(element, "id"))
 
     def _add_annotation(self, element: Element) -> None:
         annotation = element.value
-        image_id, category = self._get(element, "image_id"), self._get(element, "category_id")
-        if annotation.get("iscrowd"):
+        image_id, category = self._id(element, "image_id"), self._id(element, "category_id")
+        crowd = annotation.get("iscrowd")
+        if crowd not in _CROWD + _NO_CROWD:
+            self._refuse(element, f"has the iscrowd {crowd!r}, which is neither 0 nor 1")
+        if crowd in _CROWD:
             self.index.crowds += 1
             return
         outline = self._outline(element, annotation.get("segmentation"))
@@ -141,20 +144,21 @@ class _IndexBuilder:
         self.numbers.append(self.number_of_id.setdefault(image_id, len(self.number_of_id)))
         self.starts.append(element.start)
         self.lengths.append(element.length)
-        self.marks.append(hash((category, outline)))
+        self.marks.append(_mark(repr(category).encode() + outline))
 
-    def _outline(self, element: Element, segmentation: Any) -> Hashable | None:
+    def _outline(self, element: Element, segmentation: Any) -> bytes | None:
         """Return what is equal for equal outlines, None for one without area."""
         if not segmentation:
             return None
         try:
             if isinstance(segmentation, dict):
                 counts = segmentation["counts"]
-                return (counts if isinstance(counts, str) else tuple(counts)) or None
-            polygons = [polygon for polygon in segmentation if len(polygon) >= MINIMUM_COORDINATES]
-            return tuple(map(tuple, polygons)) or None
-        except (KeyError, TypeError):
-            self._refuse(element, "has a segmentation that is neither polygons nor run lengths")
+                return (counts.encode() if isinstance(counts, str) else _numbers(counts)) or None
+            polygons = [_numbers(polygon) for polygon in segmentation]
+        except (KeyError, TypeError, OverflowError):
+            self._refuse(element, _what_is_wrong(segmentation))
+        long_enough = [p for p in polygons if len(p) >= MINIMUM_COORDINATES * _NUMBER_BYTES]
+        return b"".join(b"%d:%b" % (len(polygon), polygon) for polygon in long_enough) or None
 
     def _assign(self) -> None:
         """Give each image its annotations, those of all its ids, equal ones once."""
@@ -164,14 +168,15 @@ class _IndexBuilder:
         lengths, marks = np.array(self.lengths, np.int32), np.array(self.marks, np.int64)
         ends = np.cumsum(np.bincount(numbers, minlength=len(self.number_of_id)))
         self.index.orphans = len(numbers)
-        owner: dict[ImageId, str] = {}
+        owner: dict[str, str] = {}  # by the id as text: records name their images so
         for image in self.index.images.values():
             rows = []
             for image_id in image.ids:
-                if owner.setdefault(image_id, image.name) != image.name:
+                first_name = owner.setdefault(str(image_id), image.name)
+                if first_name != image.name:
                     raise InputError(
                         f"{self.index.path} gives the id {image_id} to two images, "
-                        f"{owner[image_id]} and {image.name}; ids must be unique."
+                        f"{first_name} and {image.name}; ids must be unique, as texts too."
                     )
                 if image_id in self.number_of_id:
                     number = self.number_of_id[image_id]
@@ -188,6 +193,13 @@ class _IndexBuilder:
         except KeyError:
             self._refuse(element, f"has no {key!r}")
 
+    def _id(self, element: Element, key: str) -> ImageId:
+        value = self._get(element, key)
+        # pandas writes a column of ids with a gap in it as 7.0
+        if type(value) in (int, str) or (isinstance(value, float) and value.is_integer()):
+            return value
+        self._refuse(element, f"has the {key} {value!r}, which is no whole number and no text")
+
     def _refuse(self, element: Element, what: str) -> NoReturn:
         value = element.value
         name = f"id {value['id']}" if isinstance(value, dict) and "id" in value else "one"
@@ -195,3 +207,25 @@ class _IndexBuilder:
             f"{self.index.path} is not COCO JSON: in {element.key}, {name} at byte "
             f"{element.start} {what}."
         )
+
+
+def _numbers(values: Any) -> bytes:
+    """Write numbers as float64; TypeError where something else is among them."""
+    return array("d", values).tobytes()
+
+
+def _mark(data: bytes) -> int:
+    # Not Python's hash: to that, -1 and -2 are the same.
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+def _what_is_wrong(segmentation: Any) -> str:
+    """Say why a segmentation is none."""
+    if isinstance(segmentation, list) and all(isinstance(one, list) for one in segmentation):
+        if any(isinstance(value, list) for one in segmentation for value in one):
+            return (
+                "has a polygon of points [x, y]; write its numbers one after the other, "
+                "[x0, y0, x1, y1, ...]"
+            )
+        return "has a polygon with a coordinate that is no number"
+    return "has a segmentation that is neither polygons nor run lengths of numbers"

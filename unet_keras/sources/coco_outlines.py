@@ -124,14 +124,16 @@ def _run_lengths(segmentation: RunLengths, size: tuple[int, int], name: str) -> 
             code = {"size": list(size), "counts": compressed}
             covered = _decoded_pixels(compressed)
         else:
+            if not all(float(count).is_integer() for count in counts):
+                raise ValueError(counts)  # pycocotools would cut the fractions off
             covered = sum(counts)
             code = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
     except (TypeError, ValueError, OverflowError):
         covered = -1
     if covered != size[0] * size[1]:
         raise InputError(
-            f"The run lengths of {name} do not add up to the {size[0] * size[1]} pixels of its "
-            "image; correct or remove it."
+            f"The run lengths of {name} are no whole numbers that add up to the "
+            f"{size[0] * size[1]} pixels of its image; correct or remove it."
         )
     return code
 
