@@ -94,15 +94,15 @@ def test_order_of_keys_and_elements_does_not_matter(tmp_path):
 def test_huge_ids_ids_that_are_texts_and_names_in_any_script(tmp_path):
     huge = 2**70
     content = coco(
-        [image(huge, "A172_ß→細胞.png"), image("x-1", 'B_"quoted".png')],
-        [annotation(1, huge, L_SHAPE), annotation(2, "x-1", L_SHAPE)],
+        [image(huge, "A172_ß→細胞.png"), image("x-ß", 'B_"quoted".png')],
+        [annotation(1, huge, L_SHAPE), annotation(2, "x-ß", L_SHAPE, category_id="細")],
     )
     names = ("A172_ß→細胞.png", 'B_"quoted".png')
     for text in (json.dumps(content), json.dumps(content, ensure_ascii=False, indent=3)):
         samples, _ = load_only(tmp_path, text, names)
-        assert [sample.image_id for sample in samples] == [str(huge), "x-1"]
+        assert [sample.image_id for sample in samples] == [str(huge), "x-ß"]
         assert [sample.file_name for sample in samples] == list(names)
-        assert [len(sample.outlines) for sample in samples] == [1, 1]
+        assert [sample.classes.tolist() for sample in samples] == [[1], [2]]
 
 
 def test_splits_and_groups(tmp_path):

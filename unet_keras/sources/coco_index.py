@@ -6,6 +6,7 @@ categories  ids, listed or used
 """
 
 import hashlib
+import json
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,10 +196,22 @@ class _IndexBuilder:
 
     def _id(self, element: Element, key: str) -> ImageId:
         value = self._get(element, key)
+        if isinstance(value, str) and not value.isascii() and element.key not in _DECODED:
+            value = self._decoded(element)[key]
         # pandas writes a column of ids with a gap in it as 7.0
         if type(value) in (int, str) or (isinstance(value, float) and value.is_integer()):
             return value
         self._refuse(element, f"has the {key} {value!r}, which is no whole number and no text")
+
+    def _decoded(self, element: Element) -> Any:
+        """Read an annotation again with its texts in UTF-8; too slow for all of them."""
+        with self.index.path.open("rb") as file:
+            file.seek(element.start)
+            data = file.read(element.length)
+        try:
+            return json.loads(data.decode())
+        except UnicodeDecodeError:
+            self._refuse(element, "is no text in UTF-8; save it so")
 
     def _refuse(self, element: Element, what: str) -> NoReturn:
         value = element.value
