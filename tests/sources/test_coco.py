@@ -19,7 +19,6 @@ from tests.sources.coco_files import (
     load_only,
     masks,
     plain,
-    save_image,
     square,
     write,
 )
@@ -134,26 +133,6 @@ def test_equal_ids_of_different_splits_stay_apart(tmp_path):
     folders = write(tmp_path, train=one("a.png"), test=one("b.png"), images=["a.png", "b.png"])
     references = coco_references(*folders)
     assert [reference.image_id for reference in references] == ["train-1", "test-1"]
-
-
-def test_images_are_found_wherever_they_are(tmp_path):
-    folders = write(tmp_path, train=plain(), test=plain())
-    save_image(folders[0] / "livecell_train_val_images" / "A172" / "A172_1.png", seed=1)
-    tested = save_image(folders[0] / "livecell_test_images" / "A172_1.png", seed=2)
-    train, test = coco_references(*folders)
-    assert train.image_path.parts[-3:-1] == ("livecell_train_val_images", "A172")
-    np.testing.assert_array_equal(test.load().image, tested)
-
-
-def test_a_path_in_the_json_decides(tmp_path):
-    content = coco(
-        [image(1, "a/x.png"), image(2, "b/x.png")],
-        [annotation(1, 1, L_SHAPE), annotation(2, 2, L_SHAPE)],
-    )
-    folders = write(tmp_path, train=content)
-    pixels = [save_image(folders[0] / name / "x.png", seed=k) for k, name in enumerate("ab")]
-    for reference, expected in zip(coco_references(*folders), pixels, strict=True):
-        np.testing.assert_array_equal(reference.load().image, expected)
 
 
 def test_json_files_may_be_in_subfolders(tmp_path):

@@ -19,7 +19,8 @@ from unet_keras.records.placing import REPORT_NAMES
 from unet_keras.records.report import keep_report
 from unet_keras.records.writer import write_records
 from unet_keras.sources.base import SPLITS, SampleReference
-from unet_keras.sources.coco import SourceNotes, read_coco
+from unet_keras.sources.coco import read_coco
+from unet_keras.sources.coco_notes import SourceNotes
 from unet_keras.sources.download import download_livecell
 from unet_keras.sources.folder_splits import read_lists
 from unet_keras.sources.folders import folder_references

@@ -9,18 +9,19 @@ few megabytes, and polygons reach pycocotools with every digit they were written
 """
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS, Sample, SampleReference, counted
-from unet_keras.sources.coco_index import CocoIndex, IndexedImage, read_index
+from unet_keras.sources.coco_index import CocoIndex, read_index
+from unet_keras.sources.coco_notes import SourceNotes, some_of
 from unet_keras.sources.coco_outlines import read_annotations, trace_outlines
+from unet_keras.sources.coco_places import drop_leaks, find_images, find_leaks, locate, unite
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.images import read_image
 
@@ -99,53 +100,6 @@ class CocoReference(SampleReference):
         return f"{texts} {sorted(self.class_of_category.items(), key=str)}"
 
 
-@dataclass(frozen=True)
-class SourceNotes:
-    """What is irregular in a source, and what was done about it.
-
-    Attributes:
-        images: Images by split.
-        instances: Instances by split.
-        missing_splits: Splits without a JSON file.
-        merged_images: Names listed under several ids in one file; their annotations are united.
-        leaked_images: Names in several splits, with those splits.
-        dropped_leaks: How many of them were taken out of the training split.
-        repeated_instances: Instances equal to another of the same image, left out.
-        without_area: Instances without an outline of three points, left out.
-        crowds: Instances that outline many cells at once, left out.
-        orphans: Instances of images that are not listed, left out.
-        empty_images: Images without an instance.
-    """
-
-    images: dict[str, int] = field(default_factory=dict)
-    instances: dict[str, int] = field(default_factory=dict)
-    missing_splits: tuple[str, ...] = ()
-    merged_images: tuple[str, ...] = ()
-    leaked_images: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    dropped_leaks: int = 0
-    repeated_instances: int = 0
-    without_area: int = 0
-    crowds: int = 0
-    orphans: int = 0
-    empty_images: int = 0
-
-    def lines(self) -> list[str]:
-        """Say what is irregular, a sentence for each kind of it that there is."""
-        kept = ", kept in the last of train, val, test only" if self.dropped_leaks else ""
-        merged, leaked = _some(self.merged_images), _some(tuple(self.leaked_images))
-        found = (
-            (len(self.merged_images), "image", f" listed under several ids, merged: {merged}"),
-            (len(self.leaked_images), "image", f" in several splits{kept}: {leaked}"),
-            (self.repeated_instances, "instance", " annotated twice, kept once"),
-            (self.without_area, "instance", " without area, left out"),
-            (self.crowds, "crowd instance", ", left out"),
-            (self.orphans, "instance", " of images that are not listed, left out"),
-            (self.empty_images, "image", " without an instance"),
-        )
-        missing = [f"no JSON file for split {split}" for split in self.missing_splits]
-        return missing + [counted(number, noun) + what for number, noun, what in found if number]
-
-
 def coco_references(
     images: Path,
     annotations: Path,
@@ -193,15 +147,19 @@ def read_coco(
         if not Path(folder).is_dir():
             raise InputError(f"source.{name}={folder} is not a folder; check the path.")
     indices = {split: read_index(path) for split, path in find_json(Path(annotations)).items()}
-    leaks = _find_leaks(indices)
+    places = find_images(Path(images))
+    paths = {s: locate(index, s, Path(images), places) for s, index in indices.items()}
+    for split, index in indices.items():
+        unite(index, paths[split])
+    leaks = find_leaks(indices, paths)
     if leaks and on_leak == "error":
         raise InputError(
-            f"{counted(len(leaks), 'image')} in several splits: {_some(tuple(leaks))}. Scores "
+            f"{counted(len(leaks), 'image')} in several splits: {some_of(tuple(leaks))}. Scores "
             "would be too good; take them out of the JSON files or set source.on_leak=drop."
         )
     if on_leak == "drop":
-        _drop_leaks(indices, leaks)
-    references = list(_references(Path(images), indices, group_pattern))
+        drop_leaks(indices, leaks)
+    references = list(_references(indices, paths, group_pattern))
     return references, _notes(indices, references, leaks, dropped=on_leak == "drop")
 
 
@@ -230,31 +188,15 @@ def find_json(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _find_leaks(indices: dict[str, CocoIndex]) -> dict[str, tuple[str, ...]]:
-    splits: dict[str, tuple[str, ...]] = {}
-    for split, index in indices.items():
-        for name in index.images:
-            splits[name] = (*splits.get(name, ()), split)
-    return {name: several for name, several in splits.items() if len(several) > 1}
-
-
-def _drop_leaks(indices: dict[str, CocoIndex], leaks: dict[str, tuple[str, ...]]) -> None:
-    for name, splits in leaks.items():
-        for split in splits[:-1]:
-            del indices[split].images[name]
-
-
 def _references(
-    folder: Path, indices: dict[str, CocoIndex], group_pattern: str
+    indices: dict[str, CocoIndex], paths: dict[str, dict[str, Path]], group_pattern: str
 ) -> Iterator[CocoReference]:
     categories = {c for index in indices.values() for c in index.categories}
     class_of_category = {c: k for k, c in enumerate(sorted(categories, key=_by_number), start=1)}
     if len(categories) > 255:
         raise InputError(f"{len(categories)} categories are annotated; at most 255 can be kept.")
     seen = Counter(str(i.ids[0]) for index in indices.values() for i in index.images.values())
-    places = _find_images(folder)
     for split, index in indices.items():
-        paths = _locate(index, split, folder, places)
         for name, image in index.images.items():
             image_id = str(image.ids[0])
             yield CocoReference(
@@ -262,7 +204,7 @@ def _references(
                 file_name=Path(name).name,
                 split=split,
                 group=group_of(Path(name).name, group_pattern),
-                image_path=paths[name],
+                image_path=paths[split][name],
                 json_path=index.path,
                 json_digest=index.digest,
                 size=image.size,
@@ -273,49 +215,10 @@ def _references(
             )
 
 
-def _find_images(folder: Path) -> dict[str, list[Path]]:
-    places: dict[str, list[Path]] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in names:
-            places.setdefault(name, []).append(Path(parent, name))
-    return places
-
-
-def _locate(
-    index: CocoIndex, split: str, folder: Path, places: dict[str, list[Path]]
-) -> dict[str, Path]:
-    """Find each image of a split: where the JSON says, or by its name anywhere below the folder."""
-    home = "livecell_test_images" if split == "test" else "livecell_train_val_images"
-    paths: dict[str, Path] = {}
-    absent: list[IndexedImage] = []
-    for name, image in index.images.items():
-        found = places.get(Path(name).name, [])
-        exact = [path for path in found if path == folder / name]
-        at_home = [path for path in found if home in path.parts]
-        candidates = exact or (at_home if len(found) > 1 else found)
-        if len(found) > 1 and len(candidates) != 1:
-            raise InputError(
-                f"{name} (image {image.ids[0]} of {index.path}) is there twice: {found[0]} and "
-                f"{found[1]}; remove one."
-            )
-        if candidates:
-            paths[name] = candidates[0]
-        else:
-            absent.append(image)
-    if absent:
-        raise InputError(
-            f"{len(absent)} of {len(index.images)} images named in {index.path} are not in "
-            f"{folder} or below it, the first is {absent[0].name} (id {absent[0].ids[0]}); "
-            "check source.images, or fetch the images again."
-        )
-    return paths
-
-
 def _notes(
     indices: dict[str, CocoIndex],
     references: Sequence[CocoReference],
-    leaks: dict[str, tuple[str, ...]],
+    leaks: dict[str, dict[str, str]],
     *,
     dropped: bool,
 ) -> SourceNotes:
@@ -326,7 +229,7 @@ def _notes(
         instances={s: sum(r.instance_count for r in some) for s, some in per_split.items()},
         missing_splits=tuple(split for split in SPLITS if split not in indices),
         merged_images=tuple(image.name for image in images if len(image.ids) > 1),
-        leaked_images=leaks,
+        leaked_images={name: tuple(names) for name, names in leaks.items()},
         dropped_leaks=len(leaks) if dropped else 0,
         repeated_instances=sum(index.repeated for index in indices.values()),
         without_area=sum(index.without_area for index in indices.values()),
@@ -338,7 +241,3 @@ def _notes(
 
 def _by_number(category: int | str) -> tuple[bool, int | str]:
     return (isinstance(category, str), category)
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -36,6 +36,7 @@ class IndexedImage:
         ids: Its ids, several where it is listed repeatedly.
         starts: int64 (n,), the first byte of each annotation in the file.
         lengths: int32 (n,), its length in bytes.
+        marks: int64 (n,), equal for equal outlines of one category.
     """
 
     name: str
@@ -43,6 +44,21 @@ class IndexedImage:
     ids: list[ImageId]
     starts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    marks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def take(self, other: "IndexedImage") -> int:
+        """Add the ids and annotations of another entry for the same image.
+
+        Returns:
+            How many annotations were left out, because an equal one is there.
+        """
+        self.ids += [image_id for image_id in other.ids if image_id not in self.ids]
+        marks = np.concatenate([self.marks, other.marks])
+        first = np.sort(np.unique(marks, return_index=True)[1])
+        self.marks = marks[first]
+        self.starts = np.concatenate([self.starts, other.starts])[first]
+        self.lengths = np.concatenate([self.lengths, other.lengths])[first]
+        return len(marks) - len(first)
 
 
 @dataclass
@@ -183,10 +199,11 @@ class _IndexBuilder:
                     number = self.number_of_id[image_id]
                     rows.append(order[ends[number - 1] if number else 0 : ends[number]])
             mine = np.concatenate([*rows, np.zeros(0, np.int64)]).astype(np.int64)
-            first = np.sort(np.unique(marks[mine], return_index=True)[1])
-            image.starts, image.lengths = starts[mine[first]], lengths[mine[first]]
+            all_of_it = IndexedImage(
+                image.name, image.size, [], starts[mine], lengths[mine], marks[mine]
+            )
             self.index.orphans -= len(mine)
-            self.index.repeated += len(mine) - len(first)
+            self.index.repeated += image.take(all_of_it)
 
     def _get(self, element: Element, key: str) -> Any:
         try:
