@@ -170,6 +170,20 @@ def test_several_categories_are_classes_by_rising_id(tmp_path):
     assert test.load().classes.tolist() == [3]
 
 
+def test_only_categories_with_instances_are_classes(tmp_path):
+    listed = (1, 2, 3, "none")
+    orphan, crowd = annotation(5, 99, L_SHAPE), annotation(6, 7, L_SHAPE, iscrowd=1)
+    train = coco(
+        [image(7, "A_1.png")], [annotation(1, 7, L_SHAPE, category_id=3), orphan, crowd], listed
+    )
+    test = coco([image(8, "A_2.png")], [annotation(1, 8, L_SHAPE, category_id=2)], listed)
+    folders = write(tmp_path, train=train, test=test, images=["A_1.png", "A_2.png"])
+    references, notes = read_coco(*folders)
+    assert [one.load().classes.tolist() for one in references] == [[2], [1]]
+    assert notes.unused_categories == ("1", "none")
+    assert "2 category ids listed without an instance, no classes: 1, none" in notes.lines()
+
+
 @pytest.mark.skipif(not LIVECELL.is_dir(), reason="the LIVECell sample is not here")
 def test_real_images_equal_pycocotools():
     references, notes = read_coco(LIVECELL / "images", LIVECELL / "annotations")

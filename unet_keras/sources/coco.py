@@ -43,7 +43,7 @@ class CocoReference(SampleReference):
         image_ids: The ids the image has in the JSON, several where it is listed repeatedly.
         starts: int64 (n,), the first byte of each annotation.
         lengths: int32 (n,), its length in bytes.
-        class_of_category: Class index 1..K by category id.
+        class_of_category: Class index 1..K by id of the categories that have instances.
     """
 
     image_path: Path
@@ -191,7 +191,8 @@ def find_json(folder: Path) -> dict[str, Path]:
 def _references(
     indices: dict[str, CocoIndex], paths: dict[str, dict[str, Path]], group_pattern: str
 ) -> Iterator[CocoReference]:
-    categories = {c for index in indices.values() for c in index.categories}
+    # Of all splits together, so that a class has one number in all of them.
+    categories = _used_categories(indices)
     class_of_category = {c: k for k, c in enumerate(sorted(categories, key=_by_number), start=1)}
     if len(categories) > 255:
         raise InputError(f"{len(categories)} categories are annotated; at most 255 can be kept.")
@@ -215,6 +216,11 @@ def _references(
             )
 
 
+def _used_categories(indices: dict[str, CocoIndex]) -> set[int | str]:
+    images = [image for index in indices.values() for image in index.images.values()]
+    return {category for image in images for category in image.categories}
+
+
 def _notes(
     indices: dict[str, CocoIndex],
     references: Sequence[CocoReference],
@@ -224,6 +230,7 @@ def _notes(
 ) -> SourceNotes:
     per_split = {split: [r for r in references if r.split == split] for split in indices}
     images = [image for index in indices.values() for image in index.images.values()]
+    listed = {category for index in indices.values() for category in index.categories}
     return SourceNotes(
         images={split: len(some) for split, some in per_split.items()},
         instances={s: sum(r.instance_count for r in some) for s, some in per_split.items()},
@@ -235,6 +242,9 @@ def _notes(
         without_area=sum(index.without_area for index in indices.values()),
         crowds=sum(index.crowds for index in indices.values()),
         orphans=sum(index.orphans for index in indices.values()),
+        unused_categories=tuple(
+            map(str, sorted(listed - _used_categories(indices), key=_by_number))
+        ),
         empty_images=sum(reference.instance_count == 0 for reference in references),
     )
 

@@ -2,7 +2,7 @@
 
 images      by name, each with its spans
 spans       starts int64 (n,), lengths int32 (n,)  bytes in the file
-categories  ids, listed or used
+categories  ids, listed; of each image, those of its annotations
 """
 
 import hashlib
@@ -37,6 +37,7 @@ class IndexedImage:
         starts: int64 (n,), the first byte of each annotation in the file.
         lengths: int32 (n,), its length in bytes.
         marks: int64 (n,), equal for equal outlines of one category.
+        categories: Ids of the categories of its annotations.
     """
 
     name: str
@@ -45,6 +46,7 @@ class IndexedImage:
     starts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     marks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    categories: set[ImageId] = field(default_factory=set)
 
     def take(self, other: "IndexedImage") -> int:
         """Add the ids and annotations of another entry for the same image.
@@ -53,6 +55,7 @@ class IndexedImage:
             How many annotations were left out, because an equal one is there.
         """
         self.ids += [image_id for image_id in other.ids if image_id not in self.ids]
+        self.categories |= other.categories
         marks = np.concatenate([self.marks, other.marks])
         first = np.sort(np.unique(marks, return_index=True)[1])
         self.marks = marks[first]
@@ -69,7 +72,7 @@ class CocoIndex:
         path: The file.
         digest: Its SHA-256, hexadecimal.
         images: Its images by name, in the order of the file.
-        categories: Ids of its categories, listed or used.
+        categories: Ids of the categories it lists, used or not.
         crowds: Instances left out because they outline many cells at once.
         without_area: Instances left out because they have no outline of three points.
         orphans: Instances left out because their image is not listed.
@@ -101,7 +104,9 @@ class _IndexBuilder:
     def __init__(self, path: Path) -> None:
         self.index = CocoIndex(path)
         self.number_of_id: dict[ImageId, int] = {}  # annotations may precede the images
+        self.kind_of_category: dict[ImageId, int] = {}
         self.numbers = array("q")
+        self.kinds = array("l")
         self.starts = array("q")
         self.lengths = array("l")
         self.marks = array("q")  # digests, equal for equal outlines of one category
@@ -157,7 +162,7 @@ class _IndexBuilder:
         if outline is None:
             self.index.without_area += 1
             return
-        self.index.categories.add(category)
+        self.kinds.append(self.kind_of_category.setdefault(category, len(self.kind_of_category)))
         self.numbers.append(self.number_of_id.setdefault(image_id, len(self.number_of_id)))
         self.starts.append(element.start)
         self.lengths.append(element.length)
@@ -181,6 +186,7 @@ class _IndexBuilder:
         """Give each image its annotations, those of all its ids, equal ones once."""
         numbers = np.array(self.numbers, np.int64)
         order = np.argsort(numbers, kind="stable")
+        categories, kinds = list(self.kind_of_category), np.array(self.kinds, np.int32)
         starts = np.array(self.starts, np.int64)
         lengths, marks = np.array(self.lengths, np.int32), np.array(self.marks, np.int64)
         ends = np.cumsum(np.bincount(numbers, minlength=len(self.number_of_id)))
@@ -199,8 +205,9 @@ class _IndexBuilder:
                     number = self.number_of_id[image_id]
                     rows.append(order[ends[number - 1] if number else 0 : ends[number]])
             mine = np.concatenate([*rows, np.zeros(0, np.int64)]).astype(np.int64)
+            used = {categories[kind] for kind in np.unique(kinds[mine])}
             all_of_it = IndexedImage(
-                image.name, image.size, [], starts[mine], lengths[mine], marks[mine]
+                image.name, image.size, [], starts[mine], lengths[mine], marks[mine], used
             )
             self.index.orphans -= len(mine)
             self.index.repeated += image.take(all_of_it)

@@ -21,6 +21,7 @@ class SourceNotes:
         without_area: Instances without an outline of three points, left out.
         crowds: Instances that outline many cells at once, left out.
         orphans: Instances of images that are not listed, left out.
+        unused_categories: Ids of categories that are listed, but have no instance in any split.
         empty_images: Images without an instance.
     """
 
@@ -34,11 +35,13 @@ class SourceNotes:
     without_area: int = 0
     crowds: int = 0
     orphans: int = 0
+    unused_categories: tuple[str, ...] = ()
     empty_images: int = 0
 
     def lines(self) -> list[str]:
         """Say what is irregular, a sentence for each kind of it that there is."""
         kept = ", kept in the last of train, val, test only" if self.dropped_leaks else ""
+        unused = some_of(self.unused_categories)
         merged, leaked = some_of(self.merged_images), some_of(tuple(self.leaked_images))
         found = (
             (len(self.merged_images), "image", f" listed under several ids, merged: {merged}"),
@@ -47,6 +50,11 @@ class SourceNotes:
             (self.without_area, "instance", " without area, left out"),
             (self.crowds, "crowd instance", ", left out"),
             (self.orphans, "instance", " of images that are not listed, left out"),
+            (
+                len(self.unused_categories),
+                "category id",
+                f" listed without an instance, no classes: {unused}",
+            ),
             (self.empty_images, "image", " without an instance"),
         )
         missing = [f"no JSON file for split {split}" for split in self.missing_splits]
