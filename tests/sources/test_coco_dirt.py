@@ -235,6 +235,7 @@ class TestMistakes:
             (lambda c: c["annotations"].append(3), "in annotations, one .* is not an object"),
             (lambda c: c["annotations"][0].update(segmentation=[1, 2]), "neither polygons nor"),
             (lambda c: c["annotations"][0].update(segmentation={"size": [1]}), "neither polygons"),
+            (lambda c: c["images"][0].update(file_name="\udce9"), r"the file_name '.*', no UTF-8"),
             (lambda c: c["images"].append(image(7, "b.png")), "id 7 to two images, A172_1.png and"),
             (lambda c: c["images"].append(image("7", "b.png")), "id 7 to two images, .* as texts"),
             (

@@ -13,7 +13,6 @@ from pycocotools import mask as coco_mask
 from unet_keras.errors import InputError
 from unet_keras.sources.folder_splits import draw_splits, read_lists
 from unet_keras.sources.folders import folder_references
-from unet_keras.sources.label_outlines import label_components, trace_labels
 
 ISBI = Path(os.environ.get("ISBI2012_SAMPLE", "../shared/data/isbi2012_sample"))
 MASK = np.array(
@@ -44,32 +43,6 @@ def write(folder, names, *, mask=MASK, mask_name="{stem}.png"):
 def decoded(sample):
     codes = [{"size": list(sample.size), "counts": counts} for counts in sample.outlines]
     return [coco_mask.decode(code) for code in codes]
-
-
-class TestTracing:
-    @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32])
-    def test_outlines_equal_those_of_pycocotools(self, dtype, rng):
-        for shape in ((1, 1), (1, 9), (9, 1), (17, 23)):
-            labels = (rng.integers(0, 5, shape) * 37).astype(dtype)
-            outlines, numbers = trace_labels(labels)
-            assert numbers.tolist() == sorted(set(labels.ravel().tolist()) - {0})
-            expected = [
-                coco_mask.encode(np.asfortranarray(labels == number, np.uint8))["counts"]
-                for number in numbers
-            ]
-            assert outlines == expected
-
-    def test_nothing_has_no_outlines(self):
-        outlines, numbers = trace_labels(np.zeros((4, 5), np.uint8))
-        assert outlines == []
-        assert numbers.shape == (0,)
-
-    def test_components_share_a_side_and_a_value(self):
-        labels, values = label_components(MASK)
-        assert sorted(values.tolist()) == [1, 1, 2, 2, 3]
-        assert len(np.unique(labels)) == 6
-        for number, value in enumerate(values, start=1):
-            assert (MASK[labels == number] == value).all()
 
 
 class TestKinds:
@@ -171,6 +144,17 @@ class TestPairs:
         folders = write(tmp_path, ["a.png"], mask_name="{stem}.jpg")
         with pytest.raises(InputError, match=r"mask .*a\.jpg is a JPEG"):
             folder_references(*folders)
+
+    def test_names_in_another_encoding_are_refused(self, tmp_path):
+        write(tmp_path, ["a.png", "b.png"])
+        for folder in ("images", "masks"):
+            place = os.fsencode(tmp_path / folder)
+            try:
+                os.rename(place + b"/a.png", place + b"/\xe9.png")  # noqa: PTH104 - no Path has it
+            except OSError:
+                pytest.skip("this file system has names in UTF-8 only")
+        with pytest.raises(InputError, match=r"The name of b'.*xe9\.png' is no text in UTF-8"):
+            folder_references(tmp_path / "images", tmp_path / "masks", kind="labels")
 
     def test_absent_folders_are_named(self, tmp_path):
         images, _ = write(tmp_path, ["a.png"])

@@ -21,6 +21,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8, which a record needs; files may have any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One annotated image, loaded.

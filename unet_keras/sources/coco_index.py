@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from unet_keras.errors import InputError
+from unet_keras.sources.base import is_text
 from unet_keras.sources.json_stream import Element, JsonStream
 
 MINIMUM_COORDINATES = 6  # of a polygon: three points
@@ -136,6 +137,8 @@ class _IndexBuilder:
     def _add_image(self, element: Element) -> None:
         image = element.value
         image_id, name = self._id(element, "id"), str(self._get(element, "file_name"))
+        if not is_text(f"{image_id}{name}"):
+            self._refuse(element, f"has the id {image_id!r} and the file_name {name!r}, no UTF-8")
         stated = (image.get("height"), image.get("width"))
         if not all(value is None or isinstance(value, int) for value in stated):
             self._refuse(element, f"has the height and width {stated}, which are no whole numbers")

@@ -1,5 +1,6 @@
 """Which mask belongs to which image, and what the masks' values mean."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_keras.errors import InputError
+from unet_keras.sources.base import is_text
 from unet_keras.sources.images import list_images, page_count, read_mask
 from unet_keras.sources.label_outlines import label_components
 
@@ -42,7 +44,7 @@ def pair_files(images: Path, masks: Path) -> list[ImageMask]:
 
     Raises:
         InputError: A folder is absent or empty, an image has no mask or several, a mask is a
-            JPEG, or the two stacks have different numbers of pages.
+            JPEG, the two stacks have different numbers of pages, or a name is no UTF-8.
     """
     image_files = list_images(images, recursive=True)
     mask_files = list_images(masks, recursive=True)
@@ -52,6 +54,11 @@ def pair_files(images: Path, masks: Path) -> list[ImageMask]:
         partners = _partners(images, image_files, masks, mask_files)
     pairs = []
     for name, image, mask in partners:
+        if not is_text(name + image.name):
+            raise InputError(
+                f"The name of {os.fsencode(image)!r} is no text in UTF-8, as records need it; "
+                "rename the file or its folder."
+            )
         if mask.suffix.lower() in _LOSSY:
             raise InputError(f"The mask {mask} is a JPEG, which changes values; save it as PNG.")
         pages, mask_pages = page_count(image), page_count(mask)
