@@ -77,12 +77,31 @@ def test_another_schema_version_is_refused(records):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"splits": 3}, {"overlaps": {}}, {"surprise": 1}, {"maps": None}, {"splits": {"a": {}}}],
+    [
+        {"splits": 3},
+        {"overlaps": {}},
+        {"surprise": 1},
+        {"maps": None},
+        {"maps": "border"},
+        {"maps": [3]},
+        {"mean": "128"},
+        {"smallest_size": [None, 3]},
+        {"splits": {"a": {}}},
+    ],
 )
 def test_a_damaged_manifest_is_refused(records, changed):
     edit(records, **changed)
     with pytest.raises(InputError, match=r"manifest.json is damaged .* make the records again"):
         read_manifest(records)
+
+
+def test_a_shard_without_a_name_is_refused(records):
+    splits = json.loads((records / MANIFEST_NAME).read_text())["splits"]
+    splits["train"]["shards"][0]["file"] = None
+    edit(records, splits=splits)
+    for read in (read_manifest, verify):
+        with pytest.raises(InputError, match=r"damaged \(TypeError: file is None, not of type str"):
+            read(records)
 
 
 def test_a_manifest_without_a_key_is_refused(records):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_origin
 
 from unet_keras.errors import InputError
 from unet_keras.records.schema import SCHEMA_VERSION
@@ -16,6 +16,12 @@ from unet_keras.records.shard_files import Shard, has_its_size, problems_of
 
 MANIFEST_NAME = "manifest.json"
 WORK_FOLDER = ".conversion"  # below the records: what an unfinished conversion keeps
+
+_NUMBER = (int, float)  # JSON writes 1.0 and 1
+_LISTS: dict[str, Any] = {
+    "class_frequencies": _NUMBER, "smallest_size": int, "largest_size": int, "maps": str
+}  # fmt: skip
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -247,20 +253,37 @@ def _manifest(state: dict[str, Any]) -> Manifest:
         raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
     overlaps = state["overlaps"]
     ranges = {name: (low, high) for name, (low, high) in state.get("ranges", {}).items()}
-    vanished = {name: tuple(numbers) for name, numbers in overlaps["vanished"].items()}
-    tuples = ("class_frequencies", "smallest_size", "largest_size", "maps")
-    return Manifest(
-        **{
+    vanished = {name: _listed(numbers, int) for name, numbers in overlaps["vanished"].items()}
+    return _typed(
+        Manifest,
+        {
             **state,
-            **{name: tuple(state[name]) for name in tuples},
+            **{name: _listed(state[name], kind) for name, kind in _LISTS.items()},
             "splits": {name: _split(split) for name, split in state["splits"].items()},
             "ranges": ranges,
-            "overlaps": Overlaps(**{**overlaps, "vanished": vanished}),
-        }
+            "overlaps": _typed(Overlaps, {**overlaps, "vanished": vanished}),
+        },
     )
 
 
 def _split(state: dict[str, Any]) -> Split:
-    shards = tuple(Shard(**shard) for shard in state["shards"])
-    groups = {name: Group(**group) for name, group in state["groups"].items()}
-    return Split(**{**state, "shards": shards, "groups": groups})
+    shards = tuple(_typed(Shard, shard) for shard in state["shards"])
+    groups = {name: _typed(Group, group) for name, group in state["groups"].items()}
+    return _typed(Split, {**state, "shards": shards, "groups": groups})
+
+
+def _listed(values: Any, kind: Any) -> tuple[Any, ...]:
+    """A list of JSON as a tuple; TypeError where it is something else, such as a text."""
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise TypeError(f"{values!r} stands where a list of other values belongs")
+    return tuple(values)
+
+
+def _typed(kind: type[Built], values: dict[str, Any]) -> Built:
+    """Build a dataclass; TypeError where a value is not of its field's type."""
+    for known in fields(kind):  # type: ignore[arg-type]
+        wanted: Any = get_origin(known.type) or known.type
+        value = values.get(known.name)
+        if known.name in values and not isinstance(value, _NUMBER if wanted is float else wanted):
+            raise TypeError(f"{known.name} is {value!r}, not of type {wanted.__name__}")
+    return kind(**values)
