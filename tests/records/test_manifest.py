@@ -10,7 +10,13 @@ import pytest
 from tests.records.examples import drawn
 from unet_keras.errors import InputError
 from unet_keras.records.framing import frame, read_frames
-from unet_keras.records.manifest import MANIFEST_NAME, demand_intact, read_manifest, verify
+from unet_keras.records.manifest import (
+    MANIFEST_NAME,
+    STAMP_NAME,
+    demand_intact,
+    read_manifest,
+    verify,
+)
 from unet_keras.records.writer import write_records
 
 FIRST = "train-00000-of-00002.tfrecord"
@@ -180,6 +186,14 @@ def test_strays_are_found(records):
     assert verify(records) == [
         f"{records / 'val-00000-of-00001.tfrecord'} is not named in manifest.json"
     ]
+
+
+def test_an_edited_manifest_is_found(records):
+    edit(records, mean=1.0)
+    problem = f"{records / MANIFEST_NAME} is not as it was written: its SHA-256 differs"
+    assert verify(records) == [problem]
+    (records / STAMP_NAME).unlink()
+    assert verify(records) == []
 
 
 def test_several_problems_are_counted(records):

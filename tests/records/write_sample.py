@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.records.examples import DrawnReference, drawn
-from unet_keras.records.placing import STAMP_NAME
+from unet_keras.records.manifest import STAMP_NAME
 from unet_keras.records.writer import write_records
 
 SAMPLE = Path(__file__).parents[2] / "tfrecords" / "sample"

@@ -4,6 +4,7 @@ RECORDS/manifest.json                        this
 RECORDS/<split>-00000-of-00016.tfrecord      the shards it names, with their SHA-256
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -15,6 +16,7 @@ from unet_keras.records.schema import SCHEMA_VERSION
 from unet_keras.records.shard_files import Shard, has_its_size, problems_of
 
 MANIFEST_NAME = "manifest.json"
+STAMP_NAME = ".conversion.json"  # what the records were made of, and each image in figures
 WORK_FOLDER = ".conversion"  # below the records: what an unfinished conversion keeps
 
 _NUMBER = (int, float)  # JSON writes 1.0 and 1
@@ -189,6 +191,9 @@ def read_manifest(path: str | Path) -> Manifest:
 def verify(path: str | Path) -> list[str]:
     """Check every shard's digest and number of records, and every record's checksums and schema.
 
+    The manifest itself is compared with the digest that the conversion left beside it, where that
+    is there.
+
     Returns:
         A line for each problem that names the file, and the record where it is in one; empty
         when all is as it was written.
@@ -201,7 +206,10 @@ def verify(path: str | Path) -> list[str]:
     problems = _problems(path, manifest.shards, manifest)
     named = {shard.file for shard in manifest.shards}
     strays = sorted(file.name for file in path.glob("*.tfrecord") if file.name not in named)
-    return problems + [f"{path / name} is not named in {MANIFEST_NAME}" for name in strays]
+    problems += [f"{path / name} is not named in {MANIFEST_NAME}" for name in strays]
+    if _is_edited(path):
+        problems.append(f"{path / MANIFEST_NAME} is not as it was written: its SHA-256 differs")
+    return problems
 
 
 def demand_intact(path: str | Path, *, thorough: bool = False) -> None:
@@ -225,6 +233,15 @@ def demand_intact(path: str | Path, *, thorough: bool = False) -> None:
     if problems:
         more = f" ({len(problems) - 1} more: --verify lists them)" if len(problems) > 1 else ""
         raise InputError(f"{problems[0]}{more}; {_again(path)}")
+
+
+def _is_edited(path: Path) -> bool:
+    try:
+        written = json.loads((path / STAMP_NAME).read_text(encoding="utf-8"))["manifest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # it does not belong to the records, and may be gone
+    text = (path / MANIFEST_NAME).read_text(encoding="utf-8")
+    return bool(written != hashlib.sha256(text.encode()).hexdigest())
 
 
 def _problems(path: Path, shards: Sequence[Shard], manifest: Manifest) -> list[str]:

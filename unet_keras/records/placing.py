@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from unet_keras.errors import InputError
-from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, read_manifest
+from unet_keras.records.manifest import MANIFEST_NAME, STAMP_NAME, WORK_FOLDER, read_manifest
 from unet_keras.records.parts import UnfinishedError
 
 try:
@@ -22,7 +22,6 @@ except ImportError:  # not on Windows; there, two conversions into one folder ar
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = "lock"
-STAMP_NAME = ".conversion.json"  # what the records were made of, and each image in figures
 REPORT_NAMES = ("report.html", "report.json")
 _SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord")
 

@@ -22,10 +22,10 @@ from PIL import Image
 from unet_keras.drawing import FALSE_POSITIVE, blend, colorize_labels, overlay, shrink, to_rgb
 from unet_keras.records.build import TargetSettings, build_record
 from unet_keras.records.figures import ImageFigures
-from unet_keras.records.manifest import Manifest
+from unet_keras.records.manifest import STAMP_NAME, Manifest
 from unet_keras.records.overview import overview
 from unet_keras.records.parts import state_of, write_text
-from unet_keras.records.placing import REPORT_NAMES, STAMP_NAME, working_folder
+from unet_keras.records.placing import REPORT_NAMES, working_folder
 from unet_keras.records.strips import instance_strips
 from unet_keras.sources.base import SampleReference
 

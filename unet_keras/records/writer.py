@@ -18,12 +18,13 @@ from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
 from unet_keras.records.manifest import (
     MANIFEST_NAME,
+    STAMP_NAME,
     WORK_FOLDER,
     Manifest,
     read_manifest,
 )
 from unet_keras.records.parts import PartResult, state_of, write_text
-from unet_keras.records.placing import LOCK_NAME, STAMP_NAME, publish, working_folder
+from unet_keras.records.placing import LOCK_NAME, publish, working_folder
 from unet_keras.records.shard_files import Shard, has_its_content
 from unet_keras.records.shards import ShardPlan, join_parts, plan_shards, take_up
 from unet_keras.records.statistics import Statistics
