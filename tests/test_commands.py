@@ -176,11 +176,28 @@ def test_predicting_with_what_is_no_model_or_no_image(run: Run, data: Path) -> N
     assert not Path("out").exists()
 
 
-def test_verify_names_the_damaged_file(run: Run, records: Path, tmp_path: Path) -> None:
-    shutil.copytree(records, tmp_path / "copy")
-    assert run("make_records", "--verify", "copy")[0] == 0
-    shard = sorted((tmp_path / "copy").glob("*.tfrecord"))[0]
+def flip_a_bit(records: Path, pattern: str = "*.tfrecord") -> Path:
+    shard = sorted(records.glob(pattern))[0]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
+    return shard
+
+
+def test_verify_names_the_damaged_file(run: Run, records: Path, tmp_path: Path) -> None:
+    shutil.copytree(records, tmp_path / "copy")
+    assert run("make_records", "--verify", "copy")[0] == 0
+    flip_a_bit(tmp_path / "copy")
     assert run("make_records", "--verify", "copy")[0] == 1
+
+
+def test_a_preview_of_damaged_records_names_the_shard(
+    run: Run, records: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(records, tmp_path / "copy")
+    shard = flip_a_bit(tmp_path / "copy", "train-*")
+    arguments = ["records.path=copy", "train.run_dir=r", "pipeline.crop=[64, 64]"]
+    status, text = run("train", *arguments, "--preview", "8")
+    last = text.splitlines()[-1]  # TensorFlow may have logged before
+    assert_one_line((status, last), shard.name, "record", "make the records again")
+    assert not list(tmp_path.glob("*.png"))

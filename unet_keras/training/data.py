@@ -13,6 +13,7 @@ from unet_keras.drawing import write_png
 from unet_keras.model.geometry import valid_margin
 from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
+from unet_keras.training.guard import explained
 from unet_keras.training.phases import Stretch
 from unet_keras.training.planning import class_weights, plan
 from unet_keras.training.preview import preview_picture
@@ -89,21 +90,25 @@ def draw_preview(config: Config, count: int) -> Path:
 
     Returns:
         The picture, beside the run folder, which is not touched.
+
+    Raises:
+        InputError: As `preview_picture`; or the records are damaged.
     """
     run, stretches = Path(config.train.run_dir), plan(config, 1)
     shown = next((s for s in stretches if s.augment != "none"), stretches[0])
-    picture = preview_picture(
-        config.records.path,
-        count,
-        augmentation=replace(config.augment, mode=shown.augment),
-        crop=config.pipeline.crop,
-        seed=config.seed,
-        border_weight=shown.border_weight,
-        class_weights=class_weights(config, read_manifest(config.records.path)),
-        kind=config.targets.kind,
-        outline_pixels=config.targets.outline_pixels,
-        margin=valid_margin(config.model.depth) if config.model.padding == "valid" else 0,
-    )
+    with explained(run, Path(config.records.path)):
+        picture = preview_picture(
+            config.records.path,
+            count,
+            augmentation=replace(config.augment, mode=shown.augment),
+            crop=config.pipeline.crop,
+            seed=config.seed,
+            border_weight=shown.border_weight,
+            class_weights=class_weights(config, read_manifest(config.records.path)),
+            kind=config.targets.kind,
+            outline_pixels=config.targets.outline_pixels,
+            margin=valid_margin(config.model.depth) if config.model.padding == "valid" else 0,
+        )
     path = run.with_name(f"{run.name}-preview.png")
     write_png(path, picture)
     return path
