@@ -58,6 +58,20 @@ def test_what_is_odd_is_said_and_reported(dirty, caplog):
         assert sum(remark in message for message in caplog.messages) == 1
 
 
+def test_instances_without_a_pixel_are_counted_by_image(tmp_path, caplog):
+    thin = [annotation(k, 1, [[5.1, 5.1, 5.2, 5.1, 5.1, 5.2 + k / 100]]) for k in (1, 2)]
+    listed = [*thin, annotation(3, 1, square(5, 5)), annotation(4, 2, square(5, 5))]
+    train = coco([image(1, "A172_1.png"), image(2, "A172_2.png")], listed)
+    write(tmp_path, train=train, images=["A172_1.png", "A172_2.png"])
+    manifest = convert(config(tmp_path))
+    assert manifest.overlaps.without_pixels == 2
+    remark = "2 annotated instances without a pixel of the image, left out, by image: A172_1.png: 2"
+    assert any(line.endswith(remark) for line in caplog.messages)
+    report = json.loads((tmp_path / "records" / "report.json").read_text())
+    assert remark in report["remarks"]
+    assert [one["without_pixels"] for one in report["images"]] == [2, 0]
+
+
 def test_a_second_run_says_the_same_and_changes_nothing(dirty, caplog):
     convert(config(dirty))
     before = content(dirty / "records")

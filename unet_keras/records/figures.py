@@ -33,6 +33,7 @@ class ImageFigures:
         touching_instances: Instances that have a pixel beside another instance.
         accuracy_connected: Segmentation accuracy of the connected components of the labels.
         accuracy_separated: The same after touching instances are separated.
+        without_pixels: Annotated instances that cover no pixel, left out.
     """
 
     image_id: str
@@ -47,9 +48,12 @@ class ImageFigures:
     touching_instances: int
     accuracy_connected: float
     accuracy_separated: float
+    without_pixels: int = 0
 
     @classmethod
-    def of(cls, record: Record, separated: np.ndarray, owners: "Owners") -> "ImageFigures":
+    def of(
+        cls, record: Record, separated: np.ndarray, owners: "Owners", *, without_pixels: int = 0
+    ) -> "ImageFigures":
         """Count one record, whose labels are given with and without their contact lines."""
         height, width = record.labels.shape
         digest = hashlib.sha256(f"{record.image.dtype} {record.image.shape}".encode())
@@ -67,6 +71,7 @@ class ImageFigures:
             touching_instances=int((owners.left_in(separated) < owners.areas).sum()),
             accuracy_connected=component_accuracy(record.labels, owners),
             accuracy_separated=component_accuracy(separated, owners),
+            without_pixels=without_pixels,
         )
 
 

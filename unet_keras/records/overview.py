@@ -43,6 +43,9 @@ def overview(
     medians = {name: median(one.instances for one in some) for name, some in of_group.items()}
     found: dict[str, Any] = {
         "overlaps": _overlaps(manifest, figures),
+        "without_pixels": [
+            {**_name(one), "instances": one.without_pixels} for one in figures if one.without_pixels
+        ],
         "identical_images": _identical(figures),
         "suspicious_images": [
             {**_name(one), "instances": one.instances, "median_of_group": medians[one.group]}
@@ -134,6 +137,15 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{counted(overlaps['vanished_instances'], 'instance')} vanished under others "
             f"(targets.overlap={overlaps['rule']}), by image and number: {listed}"
+        )
+    if found["without_pixels"]:
+        listed = _some(
+            found["without_pixels"], lambda one: f"{one['file_name']}: {one['instances']}"
+        )
+        number = sum(one["instances"] for one in found["without_pixels"])
+        sentences.append(
+            f"{counted(number, 'annotated instance')} without a pixel of the image, left out, "
+            f"by image: {listed}"
         )
     if found["identical_images"]:
         leaks = sum(len({one["split"] for one in some}) > 1 for some in found["identical_images"])

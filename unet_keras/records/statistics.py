@@ -135,7 +135,7 @@ class Statistics:
             outline_pixels=int(outline_pixels(record.labels).sum()),
             without_pixels=without_pixels,
             sources=[record.source_digest],
-            figures=[ImageFigures.of(record, parted, owners)],
+            figures=[ImageFigures.of(record, parted, owners, without_pixels=without_pixels)],
         )
 
     def add(self, other: "Statistics") -> None:
