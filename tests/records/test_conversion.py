@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_instances_without_a_pixel_are_counted_by_image(tmp_path, caplog):
     report = json.loads((tmp_path / "records" / "report.json").read_text())
     assert remark in report["remarks"]
     assert [one["without_pixels"] for one in report["images"]] == [2, 0]
+
+
+def test_a_bar_shows_the_progress_where_somebody_looks(dirty, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    convert(config(dirty), masks=dirty / "png")
+    bars = [bar for bar in capsys.readouterr().err.split("\n") if bar]
+    assert len(bars) == 2  # of the records and of the masks
+    for bar in bars:
+        assert "| 3/3 [" in bar.split("\r")[-1]
+        assert bar.endswith(("image/s]", "s/image]"))
 
 
 def test_a_second_run_says_the_same_and_changes_nothing(dirty, caplog):
