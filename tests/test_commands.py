@@ -114,6 +114,34 @@ def test_masks_need_a_folder(run: Run) -> None:
     assert not Path("records").exists()
 
 
+def test_a_forgotten_config_replaces_no_records_of_another_source(run: Run, data: Path) -> None:
+    assert run("make_records", *COCO, *SMALL)[0] == 0
+    before = {path: path.read_bytes() for path in Path("records").iterdir()}
+    result = run("make_records", *SMALL)
+    assert_one_line(result, "holds records of source.kind=coco", "give the CONFIG")
+    assert before == {path: path.read_bytes() for path in Path("records").iterdir()}
+    assert run("make_records", *SMALL, "source.counts=[1, 0, 0]", "source.size=[96, 112]")[0] == 0
+
+
+def test_a_forgotten_config_replaces_no_unfinished_conversion(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unet_keras.records.writer.join_parts", interrupt)
+        patch.setattr("signal.signal", lambda *_: None)  # else it would stay ignored
+        assert run("make_records", *COCO, *SMALL)[0] == 130
+    parts = list(Path("records/.conversion").glob("*.part"))
+    assert parts
+    result = run("make_records", *SMALL)
+    assert_one_line(result, "holds an unfinished conversion of source.kind=coco")
+    assert list(Path("records/.conversion").glob("*.part")) == parts
+    assert run("make_records", *COCO, *SMALL)[0] == 0
+    assert not Path("records/.conversion").exists()
+
+
 def test_keys_and_types(run: Run) -> None:
     assert_one_line(run("make_records", "tran.run_dir=x"), "tran.run_dir=x", "Did you mean")
     assert_one_line(run("train", "pipeline.crop=[1, x]"), "pipeline.crop", "default")

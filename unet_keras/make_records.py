@@ -32,13 +32,16 @@ def _command(arguments: argparse.Namespace) -> int:
 
     if arguments.verify is not None:
         return verify_records(Path(arguments.verify))
-    from unet_keras.records.conversion import convert
+    from unet_keras.records.conversion import convert, refuse_replacing
 
     if arguments.write_masks == "":  # which would be the current folder
         raise InputError("--write-masks has no folder's name behind it; name one.")
     path, overrides = split_config(arguments)
     masks = None if arguments.write_masks is None else Path(arguments.write_masks)
-    convert(configuration.load(path, overrides), masks=masks)
+    config = configuration.load(path, overrides)
+    if path is None and not any(one.strip().startswith("source") for one in overrides):
+        refuse_replacing(config)
+    convert(config, masks=masks)
     return 0
 
 

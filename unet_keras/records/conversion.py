@@ -12,10 +12,12 @@ from typing import Any
 from tqdm import tqdm
 
 from unet_keras.config import Config
+from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
-from unet_keras.records.manifest import Manifest
+from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest
 from unet_keras.records.masks import mask_names, prepare_folders, write_masks
-from unet_keras.records.placing import REPORT_NAMES
+from unet_keras.records.parts import state_of
+from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
 from unet_keras.records.report import keep_report
 from unet_keras.records.writer import write_records
 from unet_keras.sources.base import SPLITS, SampleReference
@@ -90,6 +92,31 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
                 bar.update(images)
         logger.info("masks:       %s", masks)
     return manifest
+
+
+def refuse_replacing(config: Config) -> None:
+    """Refuse to put images of one kind of source in the place of another kind's.
+
+    Meant for a source that nobody named: who forgets CONFIG means no synthetic images.
+
+    Raises:
+        InputError: `records.path` holds records of another `source.kind`, or an unfinished
+            conversion of one.
+    """
+    path = Path(config.records.path)
+    work = path / WORK_FOLDER
+    finished = state_of(path / MANIFEST_NAME).get("configuration")
+    for what, described in (
+        ("records", finished),
+        ("an unfinished conversion", state_of(work / SOURCE_NAME)),
+    ):
+        kind = described.get("kind") if isinstance(described, dict) else None
+        if kind not in (None, config.source.kind):
+            raise InputError(
+                f"{path} holds {what} of source.kind={kind}, which the built-in source.kind="
+                f"{config.source.kind} would replace; give the CONFIG and overrides of those, "
+                "or another records.path."
+            )
 
 
 def _configuration(config: Config) -> dict[str, Any]:

@@ -22,6 +22,7 @@ except ImportError:  # not on Windows; there, two conversions into one folder ar
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = "lock"
+SOURCE_NAME = "source.json"  # what an unfinished conversion was asked for with
 REPORT_NAMES = ("report.html", "report.json")
 _SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord")
 

@@ -24,7 +24,7 @@ from unet_keras.records.manifest import (
     read_manifest,
 )
 from unet_keras.records.parts import PartResult, state_of, write_text
-from unet_keras.records.placing import LOCK_NAME, publish, working_folder
+from unet_keras.records.placing import LOCK_NAME, SOURCE_NAME, publish, working_folder
 from unet_keras.records.shard_files import Shard, has_its_content
 from unet_keras.records.shards import ShardPlan, join_parts, plan_shards, take_up
 from unet_keras.records.statistics import Statistics
@@ -86,6 +86,7 @@ def write_records(
         if current is not None:
             logger.info("%s holds these records already", path)
             return current
+        write_text(work / SOURCE_NAME, json.dumps(described))
         shards, results = _convert(work, plans, workers, progress)
         if seconds is not None:
             seconds |= sum((Counter(result.seconds) for result in results.values()), Counter())
@@ -148,7 +149,7 @@ def _convert(
     A shard is joined as soon as its last part is there, and its parts removed, so that the disk
     never holds everything twice.
     """
-    shards, results = take_up(work, plans, keep={LOCK_NAME})
+    shards, results = take_up(work, plans, keep={LOCK_NAME, SOURCE_NAME})
     missing = {
         part.name: plan
         for plan in plans
