@@ -124,7 +124,7 @@ class JsonStream:
             try:
                 value = json.loads(self._text[start:end].encode("latin-1").decode())
             except UnicodeDecodeError as error:
-                self._fail("expected text in UTF-8", start + error.start)
+                self._fail("expected text in UTF-8: save it so", start + error.start)
         self._position = end
         return Element(key, value, self._start + start, end - start)
 
