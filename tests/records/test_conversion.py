@@ -134,6 +134,7 @@ def test_masks_never_replace_their_own_source(tmp_path):
     for name in ("images/train", "masks/train"):
         (tmp_path / name).mkdir(parents=True)
         Image.new("RGB", (20, 10), (3, 3, 3)).save(tmp_path / name / "a.png")
+    (tmp_path / "masks" / "notes.txt").write_text("mine")
     before = content(tmp_path)
     folders = [f"source.images={tmp_path}/images", f"source.annotations={tmp_path}/masks"]
     kind = ["source.kind=folders", "source.mask_kind=labels", f"records.path={tmp_path}/records"]

@@ -7,7 +7,13 @@ from tests.records.examples import drawn
 from tests.records.test_writer import content
 from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings, build_record
-from unet_keras.records.masks import grey_image, mask_names, prepare_folders, write_masks
+from unet_keras.records.masks import (
+    demand_own_folder,
+    grey_image,
+    make_folders,
+    mask_names,
+    write_masks,
+)
 from unet_keras.sources.folders import folder_references
 from unet_keras.sources.images import read_image, read_mask
 
@@ -16,7 +22,7 @@ COUNTS = {"train": 3, "val": 1, "test": 1}
 
 def write(references, directory, *, settings=None, **named):
     names = mask_names(references, directory)
-    prepare_folders(directory, references, {})
+    make_folders(directory, references)
     written = list(
         write_masks(references, names, directory, settings or TargetSettings(), workers=1, **named)
     )
@@ -54,7 +60,7 @@ def test_any_number_of_processes_and_a_second_run_write_the_same(tmp_path):
     references = drawn({"train": 17})
     write(references, tmp_path / "one")
     names = mask_names(references, tmp_path / "two")
-    prepare_folders(tmp_path / "two", references, {})
+    make_folders(tmp_path / "two", references)
     list(write_masks(references, names, tmp_path / "two", TargetSettings(), workers=2))
     before = content(tmp_path / "one")
     assert content(tmp_path / "two") == before
@@ -82,9 +88,8 @@ def test_what_is_read_is_not_written_over(source, tmp_path):
     (tmp_path / "link").symlink_to("images")
     sources = {"source.images": tmp_path / source}
     with pytest.raises(InputError, match=r"source\.images=.* is read from there; give a folder"):
-        prepare_folders(tmp_path, drawn(COUNTS), sources)
-    assert not (tmp_path / "images" / "train").exists()
-    prepare_folders(tmp_path / "own", drawn(COUNTS), {"source.images": tmp_path / "images"})
+        demand_own_folder(tmp_path, sources)
+    demand_own_folder(tmp_path / "own", {"source.images": tmp_path / "images"})
 
 
 def test_names_are_unique_and_stay_inside_the_folder(tmp_path):

@@ -15,7 +15,7 @@ from unet_keras.config import Config
 from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
 from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest
-from unet_keras.records.masks import mask_names, prepare_folders, write_masks
+from unet_keras.records.masks import demand_own_folder, make_folders, mask_names, write_masks
 from unet_keras.records.parts import state_of
 from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
 from unet_keras.records.report import keep_report
@@ -50,8 +50,9 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
     path = Path(config.records.path)
     names = []
     if masks is not None:
+        demand_own_folder(masks, _source_folders(config))
         names = mask_names(references, masks)
-        prepare_folders(masks, references, _source_folders(config))
+        make_folders(masks, references)
     groups = Counter(reference.split for reference in references)
     logger.info(
         "%d images: %s", len(references), ", ".join(f"{n} {split}" for split, n in groups.items())

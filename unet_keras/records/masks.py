@@ -73,19 +73,15 @@ def mask_names(references: Sequence[SampleReference], directory: Path) -> list[s
     return names
 
 
-def prepare_folders(
-    directory: Path, references: Sequence[SampleReference], sources: Mapping[str, Path]
-) -> None:
-    """Make the folders of the files, before hours of work turn out to have nowhere to go.
+def demand_own_folder(directory: Path, sources: Mapping[str, Path]) -> None:
+    """Refuse to write between files that are read: it could replace them.
 
     Args:
-        directory: DIR; made where it is absent.
-        references: The images.
+        directory: DIR; it need not be there.
         sources: What the images and annotations are read from, by the name of their key.
 
     Raises:
-        InputError: The files would come between those that are read, where they could replace
-            them and would be read the next time; or the folders cannot be made.
+        InputError: One of them is DIR/images or DIR/masks, or in them, or the other way round.
     """
     for folder in FOLDERS:
         target = (directory / folder).resolve()
@@ -96,6 +92,18 @@ def prepare_folders(
                     f"--write-masks {directory} would write into {target}, but {name}={source} is "
                     "read from there; give a folder of its own."
                 )
+
+
+def make_folders(directory: Path, references: Sequence[SampleReference]) -> None:
+    """Make the folders of the files, before hours of work turn out to have nowhere to go.
+
+    Args:
+        directory: DIR; made where it is absent.
+        references: The images.
+
+    Raises:
+        InputError: They cannot be made.
+    """
     try:
         for folder in FOLDERS:
             for split in sorted({one.split for one in references}):
@@ -121,7 +129,7 @@ def write_masks(
     Args:
         references: The images.
         names: From `mask_names`.
-        directory: DIR, as `prepare_folders` left it.
+        directory: DIR, as `make_folders` left it.
         settings: What the masks are made with.
         num_classes: K; with more than one, masks hold the class index.
         workers: Processes; None takes one a core.
