@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from unet_keras.errors import InputError
@@ -109,6 +109,11 @@ def split_config(arguments: argparse.Namespace) -> tuple[str | None, list[str]]:
     if first is not None and "=" in first and not os.path.exists(first):  # noqa: PTH110
         return None, [first, *overrides]
     return first, overrides
+
+
+def names_source(path: str | None, overrides: Sequence[str]) -> bool:
+    """Tell whether somebody chose what images are read: with a config, or by a key of its own."""
+    return path is not None or any(one.strip().startswith("source") for one in overrides)
 
 
 def _complain(message: str) -> int:

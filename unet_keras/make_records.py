@@ -7,7 +7,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from unet_keras.command import experiment_parser, run, split_config
+from unet_keras.command import experiment_parser, names_source, run, split_config
 from unet_keras.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def _command(arguments: argparse.Namespace) -> int:
     path, overrides = split_config(arguments)
     masks = None if arguments.write_masks is None else Path(arguments.write_masks)
     config = configuration.load(path, overrides)
-    if path is None and not any(one.strip().startswith("source") for one in overrides):
+    if not names_source(path, overrides):
         refuse_replacing(config)
     convert(config, masks=masks)
     return 0

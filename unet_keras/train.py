@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_keras.command import experiment_parser, import_tensorflow, run, split_config
+from unet_keras.command import experiment_parser, import_tensorflow, names_source, run, split_config
 from unet_keras.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,13 +44,15 @@ def _command(arguments: argparse.Namespace) -> None:
     if arguments.preview is not None and arguments.preview < 1:
         raise InputError(f"--preview {arguments.preview} must be at least 1")
     if not (Path(config.records.path) / "manifest.json").exists():
-        from unet_keras.records.conversion import convert
+        from unet_keras.records.conversion import convert, refuse_replacing
         from unet_keras.training.planning import check_config
 
         check_config(config)
         if _is_finished(config):
             logger.info("%s is finished", config.train.run_dir)
             return
+        if not names_source(path, overrides):
+            refuse_replacing(config)
         logger.info("no records at %s yet: converting first", config.records.path)
         convert(config)
     import_tensorflow()
