@@ -23,6 +23,9 @@ SMALL = ["records.path=records", "records.workers=1"]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command in an empty folder; return its exit status and what it wrote to stderr."""
     monkeypatch.chdir(tmp_path)
+    if "tensorflow" in sys.modules:  # it complains of a missing GPU when it is first used
+        sys.modules["tensorflow"].config.list_logical_devices()
+        capfd.readouterr()
 
     def run(command: str, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", [command, *arguments])
