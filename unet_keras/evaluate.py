@@ -143,7 +143,7 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     from tqdm import tqdm
 
     from unet_keras.evaluation.scoring import predictor_of, rules_of
-    from unet_keras.evaluation.tuning import tune, write_tuned
+    from unet_keras.evaluation.tuning import given_values, tune, write_tuned
     from unet_keras.inference.loading import open_run
 
     opened = open_run(folder, overrides)
@@ -157,7 +157,7 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
             objective=objective,
             progress=bar.update,
         )
-    path = write_tuned(folder, tuned)
+    path = write_tuned(folder, tuned, given_values(overrides, opened.config.evaluate))
     logger.info("threshold                 %g", tuned.rules.threshold)
     logger.info("minimum area              %d pixels", tuned.rules.minimum_area)
     if tuned.rules.method == "watershed":

@@ -1,6 +1,7 @@
 """The command: a run, its tuning, two runs, folders of masks, and mistakes in one line."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -81,6 +82,17 @@ def test_a_run_is_scored_tuned_and_compared(run, records, command):
         assert json.loads(written.read_text())["images"] == 2
     finally:
         first.rename(run)
+
+
+@pytest.mark.slow
+def test_what_was_tuned_scores_on_its_split_what_tuning_said(run, command, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    given = ["evaluate.method=watershed", "evaluate.tta=true", "evaluate.minimum_area=20"]
+    assert command(folder, "--tune", *given)[0] == 0
+    assert command(folder, "evaluate.split=val")[0] == 0
+    accuracy = metrics(folder / "evaluation")["overall"]["segmentation_accuracy"]
+    assert f"segmentation_accuracy: {accuracy:.4f}" in (folder / "tuned.yaml").read_text()
 
 
 def test_masks_of_another_tool_are_scored_against_records_and_folders(records, command, tmp_path):

@@ -17,6 +17,7 @@ from unet_keras.evaluation.tuning import (
     PROMINENCES,
     SMOOTHINGS,
     Tuned,
+    given_values,
     tune,
     tuned_overrides,
     write_tuned,
@@ -144,6 +145,32 @@ def test_what_was_tuned_is_read_back_as_overrides(tmp_path):
             tuned_overrides(tmp_path)
 
 
+def test_the_method_tuned_for_is_read_back_whatever_the_config_says(tmp_path, records):
+    start = InstanceRules(method="watershed", minimum_area=0)
+    tuned = tune(records, bright, rules=start)
+    write_tuned(tmp_path, tuned)
+    overrides = [*tuned_overrides(tmp_path), f"records.path={records}", "evaluate.split=val"]
+    found = score_split(load(overrides=overrides), bright).results()["overall"]
+    assert found["segmentation_accuracy"] == pytest.approx(tuned.score, abs=1e-12)
+    write_tuned(tmp_path, replace(tuned, rules=InstanceRules()))
+    config = load(overrides=["evaluate.method=watershed", *tuned_overrides(tmp_path)])
+    assert config.evaluate.method == "components"
+
+
+def test_what_the_command_line_gave_is_kept_beside_the_choice(tmp_path):
+    rules = [
+        "evaluate.tta=true", "evaluate.ensemble=[runs/a,runs/b]", "evaluate.grow_pixels=3",
+        "evaluate.threshold=0.3", "evaluate.tile=64",
+    ]  # fmt: skip
+    others = ["evaluate.split=val", "evaluate.membranes=true", "seed=3"]
+    settings = load(overrides=[*rules, *others]).evaluate
+    given = given_values([*rules, *others], settings)
+    write_tuned(tmp_path, Tuned(InstanceRules(threshold=0.4), 0.9, 0.9, "dice", 5), given)
+    found = load(overrides=tuned_overrides(tmp_path)).evaluate
+    assert found == replace(settings, threshold=0.4, split="test", membranes=False)
+    assert found.ensemble == ("runs/a", "runs/b")
+
+
 def test_values_older_than_the_model_are_warned_of(tmp_path, caplog):
     path = write_tuned(tmp_path, Tuned(InstanceRules(threshold=0.4), 0.9, 0.9, "dice", 5))
     model = tmp_path / "model.keras"
@@ -153,6 +180,6 @@ def test_values_older_than_the_model_are_warned_of(tmp_path, caplog):
         tuned_overrides(tmp_path)
         assert not caplog.records
         os.utime(model, (path.stat().st_mtime + 10,) * 2)
-        assert len(tuned_overrides(tmp_path)) == 2
+        assert len(tuned_overrides(tmp_path)) == 3
     assert "is older than the run's model: tune again" in caplog.text
     shutil.rmtree(tmp_path)

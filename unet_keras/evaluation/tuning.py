@@ -6,7 +6,7 @@ config, and values on the command line over it.
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from unet_keras.evaluation.scoring import Predictor, read_records
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.pipeline.kinds import Kind, parts_touching
 from unet_keras.records.manifest import read_manifest
+from unet_keras.settings import Evaluate
 from unet_keras.targets.labels import separate_touching
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 SPLIT = "val"
 DEFAULT_RULES = InstanceRules()
 TUNED_FILE = "tuned.yaml"
+_NOT_OF_RULES = ("split", "membranes")
 COARSE = tuple(step / 10 for step in range(1, 10))
 FINE = (-0.05, -0.025, 0.025, 0.05)
 AREAS = (0, 5, 10, 20, 30, 50, 80, 120)
@@ -171,20 +173,39 @@ def _mean_accuracy(kept: Sequence[Kept], rules: InstanceRules, progress: Progres
     return float(np.mean(scores))
 
 
-def write_tuned(folder: Path, tuned: Tuned) -> Path:
-    """Write what was chosen into a run's folder.
+def given_values(overrides: Sequence[str], settings: Evaluate) -> dict[str, Any]:
+    """The values of `evaluate` that a command line gave for a tuning.
+
+    Args:
+        overrides: `key.path=value` each, of any section.
+        settings: Of the config that they led to.
+
+    Returns:
+        By name, for YAML; without those that change neither probabilities nor instances.
+    """
+    paths = [override.partition("=")[0].split(".") for override in overrides]
+    names = [path[1] for path in paths if path[0] == "evaluate" and path[1] not in _NOT_OF_RULES]
+    values = {name: getattr(settings, name) for name in names}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
+
+
+def write_tuned(folder: Path, tuned: Tuned, given: Mapping[str, Any] | None = None) -> Path:
+    """Write what was chosen into a run's folder, and what it was chosen for.
 
     Args:
         folder: Of the run.
         tuned: From `tune`.
+        given: From `given_values`: the choice was made with these; none without them.
 
     Returns:
         The path of `tuned.yaml`.
     """
-    names = ["threshold", "minimum_area"]
+    names = ["method", "threshold", "minimum_area"]
     if tuned.rules.method == "watershed":
         names += ["seed_smoothing", "seed_prominence"]
-    values = {name: getattr(tuned.rules, name) for name in names}
+    values = {**(given or {}), **{name: getattr(tuned.rules, name) for name in names}}
     head = (
         f"# Chosen on the {tuned.images} validation images by {tuned.objective}: "
         f"{tuned.score:.4f}, with the config's values {tuned.before:.4f}.\n"
