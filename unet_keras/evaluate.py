@@ -110,12 +110,20 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
     from unet_keras.evaluation.scoring import predictor_of, score_split
     from unet_keras.evaluation.tuning import tuned_overrides
     from unet_keras.inference.loading import open_run
+    from unet_keras.inference.scored import scored_state
+    from unet_keras.records.manifest import read_manifest
 
     opened = open_run(folder, [*tuned_overrides(folder), *overrides])
     config = opened.config
+    scored = scored_state(
+        config.evaluate,
+        model=folder / "model.keras",
+        manifest=read_manifest(Path(config.records.path)),
+        kind=config.targets.kind,
+    )
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         evaluation = score_split(config, predictor_of(opened.model, config), bar.update)
-    results = evaluation.results()
+    results = {**evaluation.results(), "scored": scored}
     details = {
         "run": folder,
         "split": config.evaluate.split,

@@ -33,7 +33,7 @@ def _command(arguments: argparse.Namespace) -> None:
     import_tensorflow()
     from unet_keras.evaluation.tuning import tuned_overrides
     from unet_keras.inference.exchange import demand_packages, export_exchange
-    from unet_keras.inference.loading import describe_run, open_run
+    from unet_keras.inference.loading import describe_run, open_run, stale_scores
     from unet_keras.inference.serving import export_saved_model
 
     if arguments.format != "saved_model":
@@ -41,6 +41,8 @@ def _command(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.run_dir)
     opened = open_run(folder, tuned_overrides(folder))
     metadata = describe_run(opened)
+    if stale := stale_scores(folder, metadata):
+        logger.warning(stale)
     directory = opened.folder / arguments.format
     if arguments.format == "saved_model":
         export_saved_model(

@@ -12,6 +12,7 @@ from PIL import Image
 from unet_keras import config as configuration
 from unet_keras import evaluate
 from unet_keras.evaluation.scoring import read_records
+from unet_keras.inference.loading import describe_run, open_run
 from unet_keras.model.unet import build_unet
 from unet_keras.records.manifest import read_manifest
 
@@ -35,13 +36,15 @@ def run(records, tmp_path_factory):
     """A run folder as training leaves it, of a network that was not trained."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     (folder / "saved_model").mkdir(parents=True)
-    (folder / "saved_model" / "metadata.json").write_text("{}")
+    shutil.copy(records / "manifest.json", folder)
     manifest = read_manifest(records)
     model = build_unet(base_filters=2, depth=1, mean=manifest.mean, scale=manifest.scale, seed=3)
     model.save(folder / "model.keras")
     overrides = [f"records.path={records}", "evaluate.minimum_area=0"]
     configuration.save(configuration.load(overrides=overrides), folder / "config.yaml")
     (folder / "history.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
+    metadata = json.dumps(describe_run(open_run(folder)))
+    (folder / "saved_model" / "metadata.json").write_text(metadata)
     return folder
 
 
@@ -54,6 +57,10 @@ def test_a_run_is_scored_tuned_and_compared(run, records, command):
     assert command(run, "evaluate.threshold=0.45")[0] == 0
     before = metrics(run / "evaluation")
     assert before["threshold"] == 0.45
+    metadata = json.loads((run / "saved_model" / "metadata.json").read_text())
+    assert metadata["scores"] is None, "it was exported with another threshold"
+    assert command(run)[0] == 0
+    before = metrics(run / "evaluation")
     assert before["details"]["tuned"] == "False"
     assert len(before["images"]) == 2
     assert list((run / "tensorboard" / "evaluation-test").iterdir())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 
 import keras
@@ -21,7 +22,9 @@ from unet_keras.evaluation.publishing import (
 )
 from unet_keras.evaluation.report import write_report
 from unet_keras.evaluation.summary import Evaluation
-from unet_keras.inference.loading import Run, describe_run
+from unet_keras.inference.loading import Run, describe_run, stale_scores
+from unet_keras.inference.scored import scored_state
+from unet_keras.records.manifest import read_manifest
 
 from .made_cases import made_case
 
@@ -77,28 +80,112 @@ def test_hyperparameters_come_with_them(tmp_path, results):
     assert set(values) == set(hyperparameters(CONFIG))
 
 
-def test_scores_go_into_metadata_that_are_there(tmp_path, results):
-    saved_model = tmp_path / "run" / "saved_model"
-    assert update_metadata(saved_model, results) is False
-    saved_model.mkdir(parents=True)
-    file = saved_model / "metadata.json"
-    file.write_text(json.dumps({"classes": ["background", "cell"], "scores": None}))
-    assert update_metadata(saved_model, results) is True
-    metadata = json.loads(file.read_text())
-    assert metadata["classes"] == ["background", "cell"]
-    assert metadata["scores"] == results["overall"]
+RULES = {
+    "threshold": 0.5, "minimum_area": 10, "method": "components", "seed_prominence": 0.2,
+    "seed_smoothing": 0.0, "grow_pixels": 1, "separate": True,
+}  # fmt: skip
+EXPORTED = {"classes": ["background", "cell"], "model_digest": "a", "test_digest": "b", **RULES}
+SCORED = {"model": "a", "records": "b", "split": "test", "tta": False, "ensemble": [], **RULES}
+
+
+@pytest.fixture
+def metadata_file(tmp_path):
+    file = tmp_path / "run" / "saved_model" / "metadata.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({**EXPORTED, "scores": None}))
+    return file
+
+
+def test_scores_go_into_metadata_that_are_there(tmp_path, metadata_file, results):
+    results = {**results, "scored": SCORED}
+    assert update_metadata(tmp_path, results) is False
+    assert update_metadata(metadata_file.parent, results) is True
+    metadata = json.loads(metadata_file.read_text())
+    assert metadata == {**EXPORTED, "scores": results["overall"]}
     assert np.isfinite(metadata["scores"]["dice"])
     for damaged in ("{", "[1]"):
-        file.write_text(damaged)
+        metadata_file.write_text(damaged)
         with pytest.raises(InputError, match=r"metadata\.json is damaged; export again"):
-            update_metadata(saved_model, results)
-        assert file.read_text() == damaged
+            update_metadata(metadata_file.parent, results)
+        assert metadata_file.read_text() == damaged
 
 
-def test_an_export_takes_the_scores_of_the_test_split_only(tmp_path, records, results):
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "c"}, {"records": "c"}, {"split": "val"}, {"tta": True}, {"ensemble": ["b"]},
+        {"threshold": 0.4}, {"method": "watershed"}, {"grow_pixels": 2}, {"separate": False},
+    ],
+)  # fmt: skip
+def test_scores_of_anything_else_stay_out_of_metadata(metadata_file, results, caplog, other):
+    before = metadata_file.read_text()
+    with caplog.at_level(logging.INFO):
+        assert update_metadata(metadata_file.parent, {**results, "scored": SCORED | other}) is False
+    assert metadata_file.read_text() == before
+    (said,) = caplog.messages
+    assert f"differs from it in {next(iter(other))};" in said
+
+
+def test_an_export_older_than_digests_keeps_its_scores(metadata_file, results):
+    metadata_file.write_text(json.dumps({**RULES, "scores": None}))
+    assert update_metadata(metadata_file.parent, {**results, "scored": SCORED}) is False
+
+
+@pytest.fixture
+def run(tmp_path, records, results):
+    """A run that was evaluated on its test split."""
     shutil.copy(records / "manifest.json", tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"weights")
     run = Run(tmp_path, load(), keras.Sequential())
+    evaluate_again(run, results)
+    return run
+
+
+def evaluate_again(run, results, **settings):
+    state = scored_state(
+        dataclasses.replace(run.config.evaluate, **settings),
+        model=run.folder / "model.keras",
+        manifest=read_manifest(run.folder),
+        kind="cells",
+    )
+    write_report(run.folder / "evaluation", {**results, "scored": state})
+
+
+def test_an_export_takes_the_scores_of_the_test_split_only(run, results):
+    metadata = describe_run(run)
+    assert metadata["scores"] == results["overall"]
+    assert stale_scores(run.folder, metadata) is None
+    evaluate_again(run, results, split="val")
+    metadata = describe_run(run)
+    assert metadata["scores"] is None
+    assert "in records, split; evaluate again: python -m" in stale_scores(run.folder, metadata)
+    shutil.rmtree(run.folder / "evaluation")
+    metadata = describe_run(run)
+    assert metadata["scores"] is None
+    assert stale_scores(run.folder, metadata) is None
+
+
+def test_an_export_takes_no_scores_of_an_older_network_or_other_rules(run, results):
+    evaluate_again(run, results, threshold=0.4, tta=True)
+    metadata = describe_run(run)
+    assert metadata["scores"] is None
+    assert "exported in tta, threshold; evaluate" in stale_scores(run.folder, metadata)
+    evaluate_again(run, results)
+    (run.folder / "model.keras").write_bytes(b"weights of further epochs")
+    metadata = describe_run(run)
+    assert metadata["scores"] is None
+    assert "exported in model; evaluate" in stale_scores(run.folder, metadata)
+
+
+def test_an_evaluation_that_does_not_say_what_it_scored_is_not_trusted(run, results):
+    write_report(run.folder / "evaluation", results)
     assert describe_run(run)["scores"] is None
-    for split, expected in (("val", None), ("test", results["overall"])):
-        write_report(tmp_path / "evaluation", results, details={"split": split})
-        assert describe_run(run)["scores"] == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"overall": 1}', '{"overall": {}, "scored": 1}']
+)
+def test_a_damaged_evaluation_is_named(run, text):
+    (run.folder / "evaluation" / "metrics.json").write_text(text)
+    with pytest.raises(InputError, match=r"metrics\.json is damaged: remove it, or evaluate again"):
+        describe_run(run)

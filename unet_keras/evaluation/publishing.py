@@ -8,6 +8,7 @@ Scores are those of all images together; those that do not exist are left out.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from tensorboard.plugins.hparams import api as hparams
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.report import write_text
+from unet_keras.inference.scored import unlike
+
+logger = logging.getLogger(__name__)
 
 # what tells runs apart; the other sections say where files lie and how they are scored
 SECTIONS = ("targets", "pipeline", "augment", "model", "loss", "train")
@@ -88,14 +92,15 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float |
 
 
 def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
-    """Put the overall scores into the metadata of a SavedModel that is there.
+    """Put the overall scores into the metadata of a SavedModel that is there, if they are its own.
 
     Args:
         saved_model: Its folder.
-        results: From `Evaluation.results`.
+        results: From `Evaluation.results`, with the state that was scored under `scored`.
 
     Returns:
-        Whether there was one.
+        Whether they were put there. Scores of another network, of other rules or of other images
+        than it was exported with are not, and a message says so.
 
     Raises:
         InputError: Its metadata are damaged.
@@ -105,10 +110,19 @@ def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
         return False
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
-        metadata["scores"] = results["overall"]
-    except (ValueError, TypeError):
+        differing = unlike(results, metadata)
+    except (ValueError, TypeError, AttributeError):
         raise InputError(
             f"{file} is damaged; export again: python -m unet_keras.export {saved_model.parent}"
         ) from None
+    if differing:
+        logger.info(
+            "%s keeps the scores it has: this evaluation differs from it in %s; export again for "
+            "what changed in the run, and evaluate again",
+            saved_model,
+            ", ".join(differing),
+        )
+        return False
+    metadata["scores"] = results["overall"]
     write_text(file, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     return True

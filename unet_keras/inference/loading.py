@@ -1,7 +1,7 @@
 """Opening what predicts: a run folder, a `.keras` file or a SavedModel."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from unet_keras import config as configuration
 from unet_keras.config import Config
 from unet_keras.errors import InputError
 from unet_keras.inference.outlines import as_cells
+from unet_keras.inference.scored import file_digest, read_evaluation, unlike
 from unet_keras.inference.serving import load_saved_model
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.model.geometry import map_channels
@@ -23,6 +24,8 @@ from unet_keras.records.manifest import MANIFEST_NAME, read_manifest
 
 # Of the network that ships, beside its `model.keras`.
 PACKED = "metadata.json"
+# In a run folder, as `unet_keras.evaluate` leaves it.
+EVALUATION = "evaluation/metrics.json"
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,12 @@ def describe_run(run: Run) -> dict[str, Any]:
         Classes, what was learned of them (`targets.kind`), normalization, type and channels of the
         images, how probabilities become instances, pixel size in micrometres (None where it is not
         known), what it was trained on and under which license, the lowest and highest grey values
-        and areas seen there, scores of the last evaluation (None without one, or where it was not
-        of the test split), versions. For JSON.
+        and areas seen there, versions, digests of the network and of the test images, scores of
+        the last evaluation (None without one, or where it was of another network, other images
+        than the run's test split, or other rules: `stale_scores`). For JSON.
 
     Raises:
-        InputError: The run's manifest is absent or damaged.
+        InputError: The run's manifest is absent or damaged, or its last evaluation is damaged.
     """
     # The run's own copy: records may have moved since.
     manifest = read_manifest(run.folder)
@@ -188,7 +192,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     versions = run.folder / "versions.json"
     learned = run.config.targets.kind
     classes = class_names(manifest, "cells") if learned == "cells" else ("background", "cell")
-    return {
+    metadata: dict[str, Any] = {
         "classes": list(classes),
         "learned": learned,
         "image_dtype": manifest.image_dtype,
@@ -212,14 +216,40 @@ def describe_run(run: Run) -> dict[str, Any]:
             "groups": {name: group.images for name, group in sorted(trained.groups.items())},
             "source_digest": trained.source_digest,
         },
-        "scores": _test_scores(run.folder / "evaluation" / "metrics.json"),
         "versions": json.loads(versions.read_text(encoding="utf-8")) if versions.exists() else {},
+        "model_digest": file_digest(run.folder / "model.keras"),
+        "test_digest": manifest.splits["test"].source_digest,
     }
+    return {**metadata, "scores": _own_scores(run.folder, metadata)}
 
 
-def _test_scores(file: Path) -> dict[str, Any] | None:
-    """The overall scores of an evaluation of the test split; None without one."""
-    if not file.exists():
+def stale_scores(folder: Path, metadata: Mapping[str, Any]) -> str | None:
+    """Tell why a run's last scores are not those of what is exported of it.
+
+    Args:
+        folder: Of the run.
+        metadata: From `describe_run`.
+
+    Returns:
+        A sentence that says what to do; None where there are no scores, or they are.
+
+    Raises:
+        InputError: The run's `evaluation/metrics.json` is damaged.
+    """
+    file = folder / EVALUATION
+    evaluated = read_evaluation(file)
+    differing = unlike(evaluated, metadata) if evaluated is not None else []
+    if not differing:
         return None
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return found["overall"] if found.get("details", {}).get("split") == "test" else None
+    return (
+        f"scores are left out: {file} differs from what is exported in {', '.join(differing)}; "
+        f"evaluate again: python -m unet_keras.evaluate {folder}"
+    )
+
+
+def _own_scores(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The scores of the last evaluation, if it was of this network used like this."""
+    evaluated = read_evaluation(folder / EVALUATION)
+    if evaluated is None or unlike(evaluated, metadata):
+        return None
+    return evaluated["overall"]
