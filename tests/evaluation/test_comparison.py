@@ -41,9 +41,9 @@ def test_the_comparison_is_written_beside_the_second_run(runs):
 
 def test_the_table_marks_what_is_no_chance(runs):
     table, _ = compare_runs(*runs)
-    head, _, *rows = table.splitlines()
+    head, _, *rows = lines = table.split("\n\n")[0].splitlines()
     assert "| rough | smooth |" in head
-    assert len({row.count("|") for row in table.splitlines()}) == 1
+    assert len({row.count("|") for row in lines}) == 1
     dice = next(row for row in rows if row.startswith("| Dice |"))
     assert dice.endswith("| 100% | * |")
     same = compare(read_metrics(runs[0]), read_metrics(runs[0]))
@@ -56,6 +56,32 @@ def test_few_images_prove_nothing(runs):
     table = comparison_table(scores, ("a", "b"), images=5)
     assert "*" not in table
     assert table.endswith("\n\n5 images: too few to tell a difference from chance.\n")
+
+
+def test_the_table_says_that_ap_is_not_compared(runs):
+    table, _ = compare_runs(*runs)
+    assert "| AP" not in table
+    assert "AP, AR and AFNR rank the instances of all images together: they are not" in table
+
+
+@pytest.mark.parametrize("outlines", [True, False])
+def test_other_images_of_the_same_names_are_not_compared(tmp_path, outlines):
+    """The second folder holds as many cells in its image of the same name, or one more."""
+    cases = [
+        made_case(seed, size=(40, 50), cells=cells) for seed, cells in ((0, 4), (1, 4), (1, 5))
+    ]
+    for number, case in enumerate(cases):
+        evaluation = Evaluation(examples=0)
+        given = {} if outlines else {"outlines": None}
+        evaluation.add(**{**case, "file_name": "a.tif", **given})
+        write_report(tmp_path / str(number), evaluation.results())
+    for second, message in (
+        (1, r"\(digest of them: [0-9a-f]{16} and"),
+        (2, "true instances: 4 and 5"),
+    ):
+        with pytest.raises(InputError, match=rf"both called a\.tif \(?.*{message}") as said:
+            compare_runs(tmp_path / "0", tmp_path / str(second))
+        assert "\n" not in str(said.value)
 
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):

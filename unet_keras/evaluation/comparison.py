@@ -103,7 +103,8 @@ def comparison_table(
     Returns:
         A row a score: both means over images, their difference with its 95% interval, the share of
         the resamples in which the second run has more, and a star where zero is outside of the
-        interval. Below `FEWEST_IMAGES` there is a sentence in place of stars.
+        interval. Below `FEWEST_IMAGES` there is a sentence in place of stars. Another one says
+        what is not compared.
     """
     rows = [
         ["mean over images", *names, "difference", "95% interval", "second higher", ""],
@@ -123,6 +124,7 @@ def comparison_table(
             ]
         )
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table += "\nAP, AR and AFNR rank the instances of all images together: they are not compared.\n"
     if images < FEWEST_IMAGES:
         table += f"\n{counted(images, 'image')}: too few to tell a difference from chance.\n"
     return table

@@ -106,7 +106,7 @@ def compare(first: Mapping, second: Mapping, *, seed: int = 0) -> dict[str, dict
         resamples in which the second is ahead.
 
     Raises:
-        InputError: The runs were evaluated on different images.
+        InputError: The runs were evaluated on different images, or images of another truth.
     """
     one, two = ({image["file_name"]: image for image in run["images"]} for run in (first, second))
     if one.keys() != two.keys() or not one:
@@ -115,6 +115,8 @@ def compare(first: Mapping, second: Mapping, *, seed: int = 0) -> dict[str, dict
             f"The runs were evaluated on different images ({len(one)} and {len(two)}"
             f"{', for example ' + odd[0] if odd else ''}); evaluate both on the same split."
         )
+    for name in sorted(one):
+        _demand_same_truth(name, one[name], two[name])
     result = {}
     for score in _common_scores([*one.values(), *two.values()]):
         pairs = np.array([[one[name][score], two[name][score]] for name in sorted(one)])
@@ -128,6 +130,17 @@ def compare(first: Mapping, second: Mapping, *, seed: int = 0) -> dict[str, dict
             "better": float(np.mean(samples > 0) + np.mean(samples == 0) / 2),
         }
     return result
+
+
+def _demand_same_truth(name: str, first: Mapping, second: Mapping) -> None:
+    """Files of one name may be others, or have been annotated again since."""
+    for key, what in (("truth_instances", "true instances"), ("truth_digest", "digest of them")):
+        found = [row.get(key) for row in (first, second)]  # absent from those of older versions
+        if None not in found and found[0] != found[1]:
+            raise InputError(
+                f"The runs were evaluated on different images that are both called {name} "
+                f"({what}: {found[0]} and {found[1]}); evaluate both on the same records."
+            )
 
 
 def _common_scores(images: Sequence[Mapping]) -> list[str]:

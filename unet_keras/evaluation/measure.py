@@ -12,6 +12,7 @@ share, the foreground those between touching ones. How much that costs is measur
 the truth itself as if it were a prediction (`ceiling_label_map`, `ceiling_foreground`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -96,6 +97,7 @@ class Measured:
         detections: For AP and AR.
         threshold: Probability from which on a pixel is foreground.
         membranes: Scores of the segments between membranes by threshold; empty if not asked for.
+        truth_digest: Of the outlines, or of the label map where there are none, hexadecimal.
     """
 
     file_name: str
@@ -110,6 +112,7 @@ class Measured:
     detections: Detections
     threshold: float
     membranes: Mapping[float, MembraneScores]
+    truth_digest: str
 
     def row(self) -> dict[str, Any]:
         """What stands under `images` in `metrics.json`."""
@@ -118,6 +121,7 @@ class Measured:
         return {
             "file_name": self.file_name,
             "group": self.group,
+            "truth_digest": self.truth_digest,
             "truth_instances": self.instances.truth,
             "predicted_instances": self.instances.predicted,
             **self.fates.named(),
@@ -173,8 +177,19 @@ def measure(
             level: score_membranes(truth, case.foreground, case.probability, threshold=level)
             for level in (thresholds_with(threshold) if membranes else ())
         },
+        truth_digest=_truth_digest(case),
     )
     return measured, overlaps
+
+
+def _truth_digest(case: Case) -> str:
+    """What tells whether two evaluations of files of one name had the same truth."""
+    digest = hashlib.blake2b(repr(case.truth_labels.shape).encode(), digest_size=8)
+    if case.outlines is None:
+        digest.update(np.ascontiguousarray(case.truth_labels, np.int64).data)
+    for outline in case.outlines or ():
+        digest.update(outline + b" ")
+    return digest.hexdigest()
 
 
 def _ceilings(case: Case) -> dict[str, float]:
