@@ -103,7 +103,12 @@ def test_what_was_not_evaluated_or_is_damaged_is_named(runs, tmp_path):
     with pytest.raises(InputError, match=r"new has no evaluation/metrics\.json; evaluate it"):
         compare_runs(runs[0], tmp_path / "new")
     file = runs[0] / "evaluation" / "metrics.json"
-    for text in ("{", "[]", "{}", '{"images": 3}'):
+    for text in (
+        "{", "[]", "{}", '{"images": 3}', '{"images": [1]}', '{"images": [{}]}',
+        '{"images": [{"file_name": [1]}]}',
+    ):  # fmt: skip
         file.write_text(text)
-        with pytest.raises(InputError, match=r"metrics\.json cannot be read as an evaluation"):
+        with pytest.raises(
+            InputError, match=r"metrics\.json cannot be read as an evaluation \(.*; evaluate again"
+        ):
             read_metrics(runs[0])

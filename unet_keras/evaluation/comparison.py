@@ -55,8 +55,13 @@ def read_metrics(run: Path) -> dict[str, Any]:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(metrics["images"], list):
             raise TypeError("images is no list")
+        if not all(isinstance(row["file_name"], str) for row in metrics["images"]):
+            raise TypeError("a file_name is no text")
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} cannot be read as an evaluation: {error}") from None
+        what = f"{type(error).__name__}, {error}"
+        raise InputError(
+            f"{file} cannot be read as an evaluation ({what}); evaluate again"
+        ) from None
     return metrics
 
 
