@@ -107,6 +107,7 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
     from tqdm import tqdm
 
     from unet_keras.evaluation import publishing
+    from unet_keras.evaluation.files import demand_writable
     from unet_keras.evaluation.scoring import predictor_of, score_split
     from unet_keras.evaluation.tuning import tuned_overrides
     from unet_keras.inference.loading import open_run
@@ -115,6 +116,9 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
 
     opened = open_run(folder, [*tuned_overrides(folder), *overrides])
     config = opened.config
+    directory = folder / "evaluation"
+    for place in (directory, folder / "tensorboard"):
+        demand_writable(place)
     scored = scored_state(
         config.evaluate,
         model=folder / "model.keras",
@@ -134,7 +138,6 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
         **LEARNED[config.targets.kind],
         "tuned": (folder / "tuned.yaml").exists(),
     }
-    directory = folder / "evaluation"
     _report(directory, results, evaluation.examples, f"Evaluation of {folder.name}", details)
     history = folder / "history.csv"
     epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
@@ -150,11 +153,13 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     import_tensorflow()
     from tqdm import tqdm
 
+    from unet_keras.evaluation.files import demand_writable
     from unet_keras.evaluation.scoring import predictor_of, rules_of
     from unet_keras.evaluation.tuning import given_values, tune, write_tuned
     from unet_keras.inference.loading import open_run
 
     opened = open_run(folder, overrides)
+    demand_writable(folder)
     predictor = predictor_of(opened.model, opened.config)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         tuned = tune(
@@ -191,6 +196,7 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     from tqdm import tqdm
 
     from unet_keras import config as configuration
+    from unet_keras.evaluation.files import MEND, demand_writable
     from unet_keras.evaluation.masks import MaskFolder, folder_truth, score_masks
     from unet_keras.evaluation.summary import Evaluation
     from unet_keras.records.manifest import MANIFEST_NAME
@@ -198,6 +204,8 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     config = configuration.load(None, overrides)
     settings, truth = config.evaluate, Path(arguments.truth)
     predictions = MaskFolder(Path(arguments.predictions), arguments.kind)
+    directory = Path(arguments.output or predictions.path / "evaluation")
+    demand_writable(directory, mend=f"give another --output, or {MEND}")
     details: dict[str, object] = {"predictions": predictions.path, "truth": truth}
     separate = False
     if (truth / MANIFEST_NAME).is_file():
@@ -216,7 +224,6 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         score_masks(truths, predictions, evaluation, separate=separate, progress=bar.update)
-    directory = Path(arguments.output or predictions.path / "evaluation")
     title = f"Evaluation of {predictions.path.name}"
     _report(directory, evaluation.results(), evaluation.examples, title, details)
 

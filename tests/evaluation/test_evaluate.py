@@ -155,3 +155,20 @@ def test_mistakes_end_with_one_line(command, tmp_path, monkeypatch, arguments, m
     assert status == 2
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_place_that_takes_nothing_is_named_before_anything_is_scored(run, command, tmp_path):
+    for name in ("config.yaml", "model.keras"):
+        shutil.copy(run / name, tmp_path)
+    for place in ("evaluation", "tensorboard"):
+        (tmp_path / place).write_text("a file")
+        status, said = command(tmp_path, "evaluate.split=val")
+        assert status == 2
+        assert f"{tmp_path / place} cannot be written (File exists): make it writable, or" in said
+        assert said.count("\n") == 1
+        (tmp_path / place).unlink()
+    masks, file = tmp_path / "masks", tmp_path / "config.yaml"
+    masks.mkdir()
+    status, said = command("--predictions", masks, "--truth", masks, "--output", file)
+    assert status == 2
+    assert f"{file} cannot be written (File exists): give another --output, or make it" in said

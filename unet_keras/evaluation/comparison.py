@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from unet_keras.errors import InputError
+from unet_keras.evaluation.files import write_text
 from unet_keras.evaluation.intervals import compare
-from unet_keras.evaluation.report import COLUMNS, MEMBRANES, write_metrics, write_text
+from unet_keras.evaluation.report import COLUMNS, MEMBRANES, write_metrics
 from unet_keras.sources.base import counted
 
 FEWEST_IMAGES = 6
@@ -76,7 +77,7 @@ def compare_runs(first: Path, second: Path) -> tuple[str, Path]:
         The table as Markdown, and the path of its file.
 
     Raises:
-        InputError: A run was not evaluated, or both on different images.
+        InputError: A run was not evaluated, both on different images, or nothing can be written.
     """
     metrics = [read_metrics(run) for run in (first, second)]
     scores = compare(*metrics)

@@ -11,7 +11,6 @@ import base64
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from PIL import Image
 from unet_keras.drawing import FALSE_NEGATIVE, FALSE_POSITIVE, RIGHT
 from unet_keras.evaluation.charts import histogram, lines, scatter
 from unet_keras.evaluation.examples import Example, ExampleKeeper
+from unet_keras.evaluation.files import demand_writable, write_text
 
 COLUMNS = {
     "dice": "Dice",
@@ -84,10 +84,13 @@ def write_report(
 
     Returns:
         The path of `report.html`.
+
+    Raises:
+        InputError: The folder or a file in it cannot be written.
     """
     folder, facts = Path(directory), {key: str(value) for key, value in (details or {}).items()}
     page = render_report(results, examples, title=title, details=facts)
-    folder.mkdir(parents=True, exist_ok=True)
+    demand_writable(folder)
     write_metrics(folder / "metrics.json", {**results, "details": facts})
     write_text(folder / "table.md", markdown_table(results) + membrane_table(results))
     write_text(folder / "report.html", page)
@@ -103,6 +106,7 @@ def write_metrics(path: str | os.PathLike[str], results: Mapping[str, Any]) -> N
 
     Raises:
         ValueError: A number is NaN or infinite, which JSON does not have.
+        InputError: The file cannot be written.
     """
     write_text(Path(path), json.dumps(results, indent=1, allow_nan=False) + "\n")
 
@@ -292,23 +296,3 @@ def data_uri(picture: np.ndarray) -> str:
 def _score(value: float | None) -> str:
     """Three decimals; a dash for what does not exist."""
     return "\N{EN DASH}" if value is None else f"{value:.3f}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text beside the file, then put it in its place: whole or not at all.
-
-    Args:
-        path: The file; one that is there is replaced.
-        text: Written as UTF-8.
-    """
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=path.suffix, encoding="utf-8", delete=False
-    ) as file:
-        partial = Path(file.name)
-        try:
-            file.write(text)
-        except BaseException:
-            partial.unlink()
-            raise
-    partial.chmod(0o644)
-    partial.replace(path)

@@ -16,9 +16,9 @@ import numpy as np
 import yaml
 
 from unet_keras.errors import InputError
+from unet_keras.evaluation.files import write_text
 from unet_keras.evaluation.instances import segmentation_accuracy
 from unet_keras.evaluation.pixels import HISTOGRAM_BINS, ProbabilityHistogram
-from unet_keras.evaluation.report import write_text
 from unet_keras.evaluation.scoring import Predictor, read_records
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.pipeline.kinds import Kind, parts_touching

@@ -1,0 +1,62 @@
+"""Writing what an evaluation leaves behind: whole or not at all, and not in vain.
+
+A place that takes nothing is noticed before the work begins, and named as the user knows it.
+"""
+
+import tempfile
+from pathlib import Path
+
+from unet_keras.errors import InputError
+
+MEND = "make it writable, or remove what is in its place"
+
+
+def demand_writable(folder: Path, *, mend: str = MEND) -> None:
+    """Make a folder and write into it, before long work whose result goes there.
+
+    Args:
+        folder: Made with its parents if it is missing.
+        mend: What the user can do if it cannot be written.
+
+    Raises:
+        InputError: It cannot be made or written; names it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise unwritable(folder, error, mend=mend) from None
+
+
+def unwritable(path: Path, error: Exception, *, mend: str = MEND) -> InputError:
+    """The mistake behind an error of the file system: what cannot be written, why, what to do."""
+    why = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    return InputError(f"{path} cannot be written ({why}): {mend}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text beside the file, then put it in its place: whole or not at all.
+
+    Args:
+        path: The file; one that is there is replaced.
+        text: Written as UTF-8.
+
+    Raises:
+        InputError: It cannot be written; names it, not the file beside it.
+    """
+    partial = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, suffix=path.suffix, encoding="utf-8", delete=False
+        ) as file:
+            partial = Path(file.name)
+            file.write(text)
+        partial.chmod(0o644)
+        partial.replace(path)
+    except BaseException as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from None
+        raise
