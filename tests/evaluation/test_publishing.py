@@ -66,6 +66,15 @@ def test_scores_come_back_as_scalars_and_replace_earlier_ones(tmp_path, results)
     assert "test/count_r2" not in scalars
 
 
+@pytest.mark.parametrize("place", ["tensorboard", "tensorboard/evaluation-test"])
+def test_a_file_in_their_place_is_named_in_one_line(tmp_path, results, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("a file")
+    with pytest.raises(InputError, match=r"evaluation-test cannot be written \(") as said:
+        write_tensorboard(tmp_path / "tensorboard", results, CONFIG, split="test")
+    assert str(said.value).endswith("make it writable, or remove what is in its place")
+
+
 def test_hyperparameters_come_with_them(tmp_path, results):
     target = write_tensorboard(tmp_path / "run" / "tensorboard", results, CONFIG, split="val")
     events, _ = read_back(target)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from unet_keras.errors import InputError
-from unet_keras.evaluation.report import write_text
+from unet_keras.evaluation.files import unwritable, write_text
 from unet_keras.inference.scored import unlike
 
 logger = logging.getLogger(__name__)
@@ -47,15 +47,21 @@ def write_tensorboard(
 
     Returns:
         The folder written; what an earlier evaluation of the split left there is gone.
+
+    Raises:
+        InputError: It cannot be written.
     """
     target = folder / f"evaluation-{split}"
     shutil.rmtree(target, ignore_errors=True)
-    writer = tf.summary.create_file_writer(str(target))
-    with writer.as_default():
-        hparams.hparams(hyperparameters(config), trial_id=folder.resolve().parent.name)
-        for name, value in final_scores(results).items():
-            tf.summary.scalar(f"{split}/{name}", float(value), step)
-    writer.close()
+    try:
+        writer = tf.summary.create_file_writer(str(target))
+        with writer.as_default():
+            hparams.hparams(hyperparameters(config), trial_id=folder.resolve().parent.name)
+            for name, value in final_scores(results).items():
+                tf.summary.scalar(f"{split}/{name}", float(value), step)
+        writer.close()
+    except (tf.errors.OpError, OSError) as error:
+        raise unwritable(target, error) from None
     return target
 
 
