@@ -57,8 +57,7 @@ def main() -> None:
     parser.add_argument(
         "--tune-by",
         choices=("segmentation_accuracy", "dice"),
-        default="segmentation_accuracy",
-        help="what to make as high as possible (mean segmentation accuracy)",
+        help="what --tune makes as high as possible (mean segmentation accuracy)",
     )
     others = parser.add_argument_group("masks or label maps of any other tool")
     others.add_argument(
@@ -71,7 +70,6 @@ def main() -> None:
     others.add_argument(
         "--kind",
         choices=("auto", "binary", "labels"),
-        default="auto",
         help="what values of predictions and masks mean (auto: one value a mask, several a "
         "label map)",
     )
@@ -82,23 +80,56 @@ def main() -> None:
 def _command(arguments: argparse.Namespace) -> None:
     overrides = [a for a in arguments.arguments if "=" in a and not Path(a).exists()]
     runs = [Path(a) for a in arguments.arguments if a not in overrides]
+    _demand_fitting(arguments, runs, overrides)
+    if arguments.predictions:
+        _score_predictions(arguments, overrides)
+    elif len(runs) == 2:
+        _compare(*runs)
+    elif arguments.tune:
+        _tune(runs[0], overrides, arguments.tune_by or "segmentation_accuracy")
+    else:
+        _score(runs[0], overrides)
+
+
+def _demand_fitting(
+    arguments: argparse.Namespace, runs: Sequence[Path], overrides: Sequence[str]
+) -> None:
+    """Refuse what would have no effect, and what belongs to nothing.
+
+    Raises:
+        InputError: Names the option.
+    """
+    if arguments.tune_by and not arguments.tune:
+        raise InputError("--tune-by says what --tune makes as high as possible: give --tune too")
     if arguments.predictions or arguments.truth:
         if not (arguments.predictions and arguments.truth) or runs or arguments.tune:
             raise InputError(
                 "--predictions DIR and --truth DIR belong together, without RUN_DIR and --tune"
             )
-        _score_predictions(arguments, overrides)
-    elif len(runs) == 2 and not arguments.tune and not overrides:
-        _compare(*runs)
-    elif len(runs) == 1 and arguments.tune:
-        _tune(runs[0], overrides, arguments.tune_by)
-    elif len(runs) == 1:
-        _score(runs[0], overrides)
-    else:
+        return
+    for option in ("output", "kind", "images"):
+        if getattr(arguments, option):
+            raise InputError(
+                f"--{option} is for --predictions DIR and --truth DIR, and a run takes none: "
+                "leave it out"
+            )
+    if len(runs) not in (1, 2):
         raise InputError(
             "give one RUN_DIR to score, two to compare, or --predictions DIR and --truth DIR; "
             "python -m unet_keras.evaluate --help says more"
         )
+    if len(runs) == 2 and (arguments.tune or overrides):
+        given = "--tune" if arguments.tune else overrides[0]
+        raise InputError(
+            f"{given} is for one RUN_DIR; two are compared by the scores that they have: leave it "
+            "out, or give it where each of them is evaluated"
+        )
+    for override in overrides:
+        if arguments.tune and override in ("evaluate.split=train", "evaluate.split=test"):
+            raise InputError(
+                f"{override} does not go with --tune, which reads the validation split and no "
+                "other: leave it out"
+            )
 
 
 def _score(folder: Path, overrides: Sequence[str]) -> None:
@@ -203,12 +234,17 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
 
     config = configuration.load(None, overrides)
     settings, truth = config.evaluate, Path(arguments.truth)
-    predictions = MaskFolder(Path(arguments.predictions), arguments.kind)
+    kind = arguments.kind or "auto"
+    predictions = MaskFolder(Path(arguments.predictions), kind)
     directory = Path(arguments.output or predictions.path / "evaluation")
     demand_writable(directory, mend=f"give another --output, or {MEND}")
     details: dict[str, object] = {"predictions": predictions.path, "truth": truth}
     separate = False
     if (truth / MANIFEST_NAME).is_file():
+        if arguments.images:
+            raise InputError(
+                f"--images is for masks; the records {truth} hold theirs: leave it out"
+            )
         import_tensorflow()
         from unet_keras.evaluation.scoring import manifest_with, read_records
 
@@ -218,9 +254,7 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     else:
         images = Path(arguments.images) if arguments.images else None
         pattern = config.source.group_pattern
-        truths = folder_truth(
-            MaskFolder(truth, arguments.kind), images=images, group_pattern=pattern
-        )
+        truths = folder_truth(MaskFolder(truth, kind), images=images, group_pattern=pattern)
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         score_masks(truths, predictions, evaluation, separate=separate, progress=bar.update)

@@ -127,6 +127,9 @@ def test_masks_of_another_tool_are_scored_against_records_and_folders(records, c
     both = ["--predictions", labels, "--truth", labels, "--output", output]
     assert command(*both, "evaluate.membranes=true")[0] == 0
     assert metrics(output)["membranes"]["at_threshold"]["warping_error_all"] == 0.0
+    status, message = command("--predictions", masks, "--truth", records, "--images", labels)
+    assert status == 2
+    assert f"the records {records} hold theirs: leave it out" in message
     lost = next(masks.glob("*.png"))
     lost.unlink()
     status, message = command("--predictions", masks, "--truth", records)
@@ -140,8 +143,13 @@ def test_masks_of_another_tool_are_scored_against_records_and_folders(records, c
     [
         ([], "give one RUN_DIR to score, two to compare"),
         (["a", "b", "c"], "give one RUN_DIR to score, two to compare"),
-        (["a", "b", "evaluate.split=val"], "give one RUN_DIR to score, two to compare"),
-        (["a", "b", "--tune"], "give one RUN_DIR to score, two to compare"),
+        (["a", "b", "evaluate.split=val"], "evaluate.split=val is for one RUN_DIR; two are"),
+        (["a", "b", "--tune"], "--tune is for one RUN_DIR; two are compared by the scores"),
+        (["a", "--tune", "evaluate.split=test"], "evaluate.split=test does not go with --tune"),
+        (["a", "--tune-by", "dice"], "--tune-by says what --tune makes as high as possible"),
+        (["a", "--output", "b"], "--output is for --predictions DIR and --truth DIR"),
+        (["a", "b", "--kind", "auto"], "--kind is for --predictions DIR and --truth DIR"),
+        (["a", "--images", "b"], "--images is for --predictions DIR and --truth DIR"),
         (["--predictions", "a"], "--predictions DIR and --truth DIR belong together"),
         (["run", "--predictions", "a", "--truth", "b"], "belong together, without RUN_DIR"),
         (["--predictions", "a", "--truth", "b", "evaluate.split=all"], "evaluate.split=all"),
