@@ -15,7 +15,6 @@ from tensorboard.util import tensor_util
 from unet_keras.config import load
 from unet_keras.errors import InputError
 from unet_keras.evaluation.publishing import (
-    final_scores,
     hyperparameters,
     update_metadata,
     write_tensorboard,
@@ -23,7 +22,7 @@ from unet_keras.evaluation.publishing import (
 from unet_keras.evaluation.report import write_report
 from unet_keras.evaluation.summary import Evaluation
 from unet_keras.inference.loading import Run, describe_run, stale_scores
-from unet_keras.inference.scored import scored_state
+from unet_keras.inference.scored import final_scores, scored_state
 from unet_keras.records.manifest import read_manifest
 
 from .made_cases import made_case
@@ -110,7 +109,7 @@ def test_scores_go_into_metadata_that_are_there(tmp_path, metadata_file, results
     assert update_metadata(tmp_path, results) is False
     assert update_metadata(metadata_file.parent, results) is True
     metadata = json.loads(metadata_file.read_text())
-    assert metadata == {**EXPORTED, "scores": results["overall"]}
+    assert metadata == {**EXPORTED, "scores": final_scores(results)}
     assert np.isfinite(metadata["scores"]["dice"])
     for damaged in ("{", "[1]"):
         metadata_file.write_text(damaged)
@@ -162,7 +161,8 @@ def evaluate_again(run, results, **settings):
 
 def test_an_export_takes_the_scores_of_the_test_split_only(run, results):
     metadata = describe_run(run)
-    assert metadata["scores"] == results["overall"]
+    assert metadata["scores"] == final_scores(results)
+    assert metadata["scores"].keys() >= {"dice", "v_rand", "v_info", "warping_error"}
     assert stale_scores(run.folder, metadata) is None
     evaluate_again(run, results, split="val")
     metadata = describe_run(run)

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.files import unwritable, write_text
-from unet_keras.inference.scored import unlike
+from unet_keras.inference.scored import final_scores, unlike
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +65,6 @@ def write_tensorboard(
     return target
 
 
-def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of all images together, by name.
-
-    Args:
-        results: From `Evaluation.results`.
-
-    Returns:
-        Numbers only; with membranes, their scores at the threshold in use.
-    """
-    scores = dict(results["overall"])
-    if results["membranes"] is not None:
-        scores |= results["membranes"]["at_threshold"]
-    return {name: value for name, value in scores.items() if value is not None}
-
-
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
     """The values of a config that tell runs apart.
 
@@ -98,7 +83,7 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float |
 
 
 def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
-    """Put the overall scores into the metadata of a SavedModel that is there, if they are its own.
+    """Put the final scores into the metadata of a SavedModel that is there, if they are its own.
 
     Args:
         saved_model: Its folder.
@@ -129,6 +114,6 @@ def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
             ", ".join(differing),
         )
         return False
-    metadata["scores"] = results["overall"]
+    metadata["scores"] = final_scores(results)
     write_text(file, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     return True

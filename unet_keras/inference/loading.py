@@ -13,7 +13,7 @@ from unet_keras import config as configuration
 from unet_keras.config import Config
 from unet_keras.errors import InputError
 from unet_keras.inference.outlines import as_cells
-from unet_keras.inference.scored import file_digest, read_evaluation, unlike
+from unet_keras.inference.scored import file_digest, final_scores, read_evaluation, unlike
 from unet_keras.inference.serving import load_saved_model
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.model.geometry import map_channels
@@ -252,4 +252,4 @@ def _own_scores(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any] | N
     evaluated = read_evaluation(folder / EVALUATION)
     if evaluated is None or unlike(evaluated, metadata):
         return None
-    return evaluated["overall"]
+    return final_scores(evaluated)

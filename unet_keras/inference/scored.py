@@ -93,6 +93,21 @@ def unlike(evaluated: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[st
     return [name for name, value in wanted.items() if name not in scored or scored[name] != value]
 
 
+def final_scores(results: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of all images together, by name.
+
+    Args:
+        results: From `Evaluation.results`, or its `metrics.json`, read.
+
+    Returns:
+        Numbers only; with membranes, their scores at the threshold in use.
+    """
+    scores = dict(results["overall"])
+    if results.get("membranes") is not None:
+        scores |= results["membranes"]["at_threshold"]
+    return {name: value for name, value in scores.items() if value is not None}
+
+
 def read_evaluation(file: Path) -> dict[str, Any] | None:
     """Read the `metrics.json` of a run.
 
