@@ -126,6 +126,23 @@ def test_cell_types_keep_their_spelling(folder):
     assert text.count("<th>flat</th>") == 2
 
 
+def test_every_score_that_the_definitions_explain_is_shown(folder, evaluation):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    overall = evaluation.results()["overall"]
+    heads = re.findall(r"<th>([^<]*)</th>", text.split("<tbody>")[0])
+    row = re.findall(r"<td>([^<]*)</td>", re.search(r'<tr class="all">.*?</tr>', text, re.S)[0])
+    shown = dict(zip(heads[1:], row, strict=True))
+    for name, title in COLUMNS.items():
+        value = overall[name]
+        assert shown[title] == ("\N{EN DASH}" if value is None else f"{value:.3f}"), title
+    explained = " ".join(re.findall(r"<dt>([^<]*)</dt>", text.split('id="terms"')[1]))
+    assert all(title in explained for title in COLUMNS.values())
+    for name in ("ar_100", "ar_500"):
+        assert f"an image</td><td></td><td>{overall[name]:.3f}</td>" in text
+    heads = re.findall(r"<button>([^<]*)</button>", text)
+    assert {"Accuracy", "Pixel error"} <= set(heads)
+
+
 def test_every_image_has_a_row(page):
     rows = [found["id"] for tag, found in page.found if tag == "tr" and "id" in found]
     assert rows == [f"image-{number}" for number in range(6)]
@@ -144,6 +161,7 @@ def test_markdown_table(evaluation):
     assert [row.split("|")[1].strip() for row in rows] == ["", "---", "all", "flat", "round"]
     assert len({row.count("|") for row in rows}) == 1
     assert f"{results['groups']['flat']['dice']:.3f}" in rows[3]
+    assert "| Pixel error |" in rows[0]
     results["overall"]["ap"] = None
     assert markdown_table(results, ["dice", "ap"]).splitlines()[2].endswith("\N{EN DASH} |")
     assert set(COLUMNS) <= set(results["overall"])

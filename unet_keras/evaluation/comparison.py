@@ -24,7 +24,6 @@ FEWEST_IMAGES = 6
 _TITLES = {
     **COLUMNS,
     **MEMBRANES,
-    "pixel_error": "Pixel error",
     "dice_of_instances": "Dice of the instances",
     "instance_f1_50": "F1 of instances at IoU 0.5",
     "instance_precision_50": "Precision of instances at IoU 0.5",

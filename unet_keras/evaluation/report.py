@@ -30,6 +30,7 @@ COLUMNS = {
     "precision": "Precision",
     "recall": "Recall",
     "accuracy": "Accuracy",
+    "pixel_error": "Pixel error",
     "segmentation_accuracy": "SA",
     "segmentation_accuracy_50": "SA50",
     "panoptic_quality": "PQ",
@@ -41,13 +42,15 @@ COLUMNS = {
     "ar_2000": "AR",
     "afnr": "AFNR",
     "count_r2": "Count R²",
+    "count_error": "Count error",
 }
 CARDS = ("dice", "iou", "segmentation_accuracy", "segmentation_accuracy_50", "ap", "ap50")
 IMAGE_COLUMNS = (
-    "dice", "iou", "precision", "recall", "segmentation_accuracy", "segmentation_accuracy_50",
-    "panoptic_quality", "boundary_f1",
+    "dice", "iou", "precision", "recall", "accuracy", "pixel_error", "segmentation_accuracy",
+    "segmentation_accuracy_50", "panoptic_quality", "boundary_f1",
 )  # fmt: skip
 AREAS = {"small": "up to 324 px", "medium": "324 to 961 px", "large": "from 961 px"}
+DETECTIONS = {"ar_100": "first 100 an image", "ar_500": "first 500 an image"}
 CEILINGS = {
     "ceiling_label_map": "label map (pixels shared by two outlines go to one)",
     "ceiling_foreground": "what the network learns, made into instances",
@@ -188,7 +191,7 @@ def render_report(
         columns=COLUMNS,
         cards=CARDS,
         image_columns=IMAGE_COLUMNS,
-        group_columns=[name for name in COLUMNS if name not in ("accuracy", "afnr")],
+        detections=DETECTIONS,
         areas=AREAS,
         fates=FATES,
         ceilings=CEILINGS,
