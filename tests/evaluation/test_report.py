@@ -123,15 +123,17 @@ def test_names_are_escaped(folder):
 def test_cell_types_keep_their_spelling(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "text-transform" not in text
-    assert text.count("<th>flat</th>") == 2
+    assert text.count("<th>flat</th>") == 3
 
 
 def test_every_score_that_the_definitions_explain_is_shown(folder, evaluation):
     text = (folder / "report.html").read_text(encoding="utf-8")
     overall = evaluation.results()["overall"]
-    heads = re.findall(r"<th>([^<]*)</th>", text.split("<tbody>")[0])
-    row = re.findall(r"<td>([^<]*)</td>", re.search(r'<tr class="all">.*?</tr>', text, re.S)[0])
-    shown = dict(zip(heads[1:], row, strict=True))
+    shown = {}
+    for table in re.findall(r'<div class="scroll block".*?</div>', text, re.S):
+        heads = re.findall(r"<th>([^<]*)</th>", table.split("<tbody>")[0])
+        row = re.search(r'<tr class="all">.*?</tr>', table, re.S)[0]
+        shown |= zip(heads[1:], re.findall(r"<td>([^<]*)</td>", row), strict=True)
     for name, title in COLUMNS.items():
         value = overall[name]
         assert shown[title] == ("\N{EN DASH}" if value is None else f"{value:.3f}"), title

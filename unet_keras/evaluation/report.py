@@ -45,10 +45,15 @@ COLUMNS = {
     "count_error": "Count error",
 }
 CARDS = ("dice", "iou", "segmentation_accuracy", "segmentation_accuracy_50", "ap", "ap50")
+# of a size that fits a desktop's window without scrolling: two tables
+PIXEL_COLUMNS = ("dice", "iou", "precision", "recall", "accuracy", "pixel_error")
 IMAGE_COLUMNS = (
-    "dice", "iou", "precision", "recall", "accuracy", "pixel_error", "segmentation_accuracy",
-    "segmentation_accuracy_50", "panoptic_quality", "boundary_f1",
-)  # fmt: skip
+    *PIXEL_COLUMNS,
+    "segmentation_accuracy",
+    "segmentation_accuracy_50",
+    "panoptic_quality",
+    "boundary_f1",
+)
 AREAS = {"small": "up to 324 px", "medium": "324 to 961 px", "large": "from 961 px"}
 DETECTIONS = {"ar_100": "first 100 an image", "ar_500": "first 500 an image"}
 CEILINGS = {
@@ -191,6 +196,7 @@ def render_report(
         columns=COLUMNS,
         cards=CARDS,
         image_columns=IMAGE_COLUMNS,
+        blocks=(PIXEL_COLUMNS, [name for name in COLUMNS if name not in PIXEL_COLUMNS]),
         detections=DETECTIONS,
         areas=AREAS,
         fates=FATES,
