@@ -50,6 +50,11 @@ def test_the_table_marks_what_is_no_chance(runs):
     assert "*" not in comparison_table(same, ("a", "b"), images=6)
 
 
+def test_bars_in_names_end_no_cell(runs):
+    scores = compare(*map(read_metrics, runs))
+    assert r"| a\|b | c |" in comparison_table(scores, ("a|b", "c"), images=6)
+
+
 def test_few_images_prove_nothing(runs):
     scores = compare(*map(read_metrics, runs))
     assert "too few" not in comparison_table(scores, ("a", "b"), images=6)

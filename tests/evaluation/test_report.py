@@ -169,6 +169,14 @@ def test_markdown_table(evaluation):
     assert set(COLUMNS) <= set(results["overall"])
 
 
+def test_bars_in_names_end_no_cell(evaluation):
+    results = evaluation.results()
+    results["groups"] = {"a|b": results["groups"]["flat"], "c": results["groups"]["round"]}
+    _, _, _, first, second = markdown_table(results).splitlines()
+    assert first.startswith(r"| a\|b | 3 |")
+    assert first.replace(r"\|", "").count("|") == second.count("|")
+
+
 def test_membrane_scores_are_shown_where_they_are(evaluation, tmp_path):
     assert "V_rand" not in render_report(evaluation.results())
     assert membrane_table(evaluation.results()) == ""

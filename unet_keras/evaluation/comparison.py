@@ -15,7 +15,7 @@ from typing import Any
 from unet_keras.errors import InputError
 from unet_keras.evaluation.files import write_text
 from unet_keras.evaluation.intervals import compare
-from unet_keras.evaluation.report import COLUMNS, MEMBRANES, write_metrics
+from unet_keras.evaluation.report import COLUMNS, MEMBRANES, markdown_rows, write_metrics
 from unet_keras.sources.base import counted
 
 FEWEST_IMAGES = 6
@@ -128,7 +128,7 @@ def comparison_table(
                 "*" if images >= FEWEST_IMAGES and (low > 0 or high < 0) else "",
             ]
         )
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table = markdown_rows(rows)
     table += "\nAP, AR and AFNR rank the instances of all images together: they are not compared.\n"
     if images < FEWEST_IMAGES:
         table += f"\n{counted(images, 'image')}: too few to tell a difference from chance.\n"

@@ -135,7 +135,13 @@ def markdown_table(results: Mapping[str, Any], columns: Sequence[str] = tuple(CO
     for name, scores in rows:
         cells = [_score(scores.get(column)) for column in columns]
         table.append([name, str(scores["images"]), str(scores["truth_instances"]), *cells])
-    return "".join(f"| {' | '.join(row)} |\n" for row in table)
+    return markdown_rows(table)
+
+
+def markdown_rows(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of a Markdown table; a bar in a cell's text is no end of the cell."""
+    escaped = ([cell.replace("|", r"\|") for cell in row] for row in rows)
+    return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
 
 
 def _several(groups: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def membrane_table(results: Mapping[str, Any]) -> str:
         values = [scores["at_threshold"][name], scores["best"][name]]
         cells = [f"{value:.5f}" for value in values]
         rows.append([title, *cells, f"{scores['best_threshold'][name]:g}"])
-    return "\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "\n" + markdown_rows(rows)
 
 
 def render_report(
