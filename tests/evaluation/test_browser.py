@@ -32,6 +32,10 @@ addEventListener("load", () => setTimeout(() => {
     if (element.closest(".scroll, nav, svg")) return false;
     return element.getBoundingClientRect().right > innerWidth + 0.5;
   });
+  const cut = [...document.querySelectorAll("tbody th")].filter(
+    element => element.scrollWidth > element.clientWidth);
+  const legend = [...document.querySelectorAll("#fates + .legend i")].map(
+    mark => [mark.parentElement.textContent.trim(), getComputedStyle(mark).backgroundColor]);
   const table = document.querySelector("table.sortable"), head = table.tHead.rows[0].cells[0];
   const names = () => [...table.tBodies[0].rows].map(row => row.cells[0].textContent.trim());
   head.querySelector("button").click();
@@ -41,6 +45,7 @@ addEventListener("load", () => setTimeout(() => {
   const shown = document.querySelector(".pictures figure:target");
   parent.postMessage({
     width: innerWidth, scrolled: document.documentElement.scrollWidth,
+    cut: cut.map(element => element.textContent), legend: Object.fromEntries(legend),
     wide: wide.map(element => element.outerHTML.slice(0, 80)),
     loaded: performance.getEntriesByType("resource").map(entry => entry.name.slice(0, 40)),
     images: [...document.images].map(image => image.complete && image.naturalWidth > 0),
@@ -105,6 +110,10 @@ def test_the_report_fits_works_and_asks_nobody(report, tmp_path, width):
     assert seen["width"] == width
     assert seen["scrolled"] <= width
     assert seen["wide"] == []
+    assert seen["cut"] == []
+    # above the table, which is wider than a phone
+    assert list(seen["legend"]) == ["found", "merged", "split", "inexact", "missed"]
+    assert len({*seen["legend"].values(), "rgba(0, 0, 0, 0)"}) == 6
     assert seen["text"] >= 14
     assert all(seen["images"])
     assert len(seen["images"]) == 4 * 6
