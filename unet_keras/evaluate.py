@@ -139,7 +139,7 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
 
     from unet_keras.evaluation import publishing
     from unet_keras.evaluation.files import demand_writable
-    from unet_keras.evaluation.scoring import predictor_of, score_split
+    from unet_keras.evaluation.scoring import predictor_of, score_split, tells_classes
     from unet_keras.evaluation.tuning import tuned_overrides
     from unet_keras.inference.loading import open_run
     from unet_keras.inference.scored import scored_state
@@ -150,15 +150,21 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
     directory = folder / "evaluation"
     for place in (directory, folder / "tensorboard"):
         demand_writable(place)
+    manifest = read_manifest(Path(config.records.path))
     scored = scored_state(
         config.evaluate,
         model=folder / "model.keras",
-        manifest=read_manifest(Path(config.records.path)),
+        manifest=manifest,
         kind=config.targets.kind,
     )
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         evaluation = score_split(config, predictor_of(opened.model, config), bar.update)
     results = {**evaluation.results(), "scored": scored}
+    joined = {}
+    if manifest.num_classes > 1:
+        joined["classes"] = f"{manifest.num_classes}, scored together as cells"
+        if tells_classes(config, manifest):
+            joined["classes"] += "; the pixels of each one by itself under By class"
     details = {
         "run": folder,
         "split": config.evaluate.split,
@@ -167,6 +173,7 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
         "minimum_area": config.evaluate.minimum_area,
         "method": config.evaluate.method,
         **LEARNED[config.targets.kind],
+        **joined,
         "tuned": (folder / "tuned.yaml").exists(),
     }
     _report(directory, results, evaluation.examples, f"Evaluation of {folder.name}", details)

@@ -50,7 +50,7 @@ def results(evaluation):
 def test_keys_are_stable(results):
     assert set(results) == {
         "version", "threshold", "overall", "groups", "intervals", "images", "membranes",
-        "iou_thresholds", "thresholds", "calibration",
+        "classes", "iou_thresholds", "thresholds", "calibration",
     }  # fmt: skip
     extra = {"calibration_error", "best_threshold", "best_dice"}
     assert set(results["overall"]) == GROUP_KEYS | extra

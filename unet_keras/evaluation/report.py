@@ -21,6 +21,7 @@ from PIL import Image
 
 from unet_keras.drawing import FALSE_NEGATIVE, FALSE_POSITIVE, RIGHT
 from unet_keras.evaluation.charts import histogram, lines, scatter
+from unet_keras.evaluation.classes import CLASS_SCORES
 from unet_keras.evaluation.examples import Example, ExampleKeeper
 from unet_keras.evaluation.files import demand_writable, write_text
 
@@ -100,7 +101,10 @@ def write_report(
     page = render_report(results, examples, title=title, details=facts)
     demand_writable(folder)
     write_metrics(folder / "metrics.json", {**results, "details": facts})
-    write_text(folder / "table.md", markdown_table(results) + membrane_table(results))
+    write_text(
+        folder / "table.md",
+        markdown_table(results) + class_table(results) + membrane_table(results),
+    )
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
@@ -147,6 +151,24 @@ def markdown_rows(rows: Sequence[Sequence[str]]) -> str:
 def _several(groups: Mapping[str, Any]) -> dict[str, Any]:
     """Groups in the order of their names; none where one is all there is."""
     return dict(sorted(groups.items())) if len(groups) > 1 else {}
+
+
+def class_table(results: Mapping[str, Any]) -> str:
+    """A table for papers: the pixels of each class, where a network tells several apart.
+
+    Args:
+        results: From `Evaluation.results`.
+
+    Returns:
+        Markdown, three decimals, after an empty line; empty without several classes.
+    """
+    if results.get("classes") is None:
+        return ""
+    rows = [["class", *(COLUMNS[name] for name in CLASS_SCORES)]]
+    rows.append(["---", *["---:"] * len(CLASS_SCORES)])
+    for row in results["classes"]:
+        rows.append([row["name"], *(_score(row[name]) for name in CLASS_SCORES)])
+    return "\n" + markdown_rows(rows)
 
 
 def membrane_table(results: Mapping[str, Any]) -> str:
@@ -202,6 +224,7 @@ def render_report(
         columns=COLUMNS,
         cards=CARDS,
         image_columns=IMAGE_COLUMNS,
+        class_scores=CLASS_SCORES,
         blocks=(PIXEL_COLUMNS, [name for name in COLUMNS if name not in PIXEL_COLUMNS]),
         detections=DETECTIONS,
         areas=AREAS,

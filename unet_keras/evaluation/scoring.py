@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from unet_keras.config import Config
 from unet_keras.errors import InputError
+from unet_keras.evaluation.classes import class_map
 from unet_keras.evaluation.summary import Evaluation
 from unet_keras.inference.averaging import over_flips, over_models
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.loading import open_predictor
 from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
-from unet_keras.pipeline.kinds import parts_touching
+from unet_keras.pipeline.kinds import class_names, parts_touching
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
 from unet_keras.records.schema import parse_record
 from unet_keras.settings import Evaluate
@@ -55,11 +56,18 @@ def score_split(
         separate=manifest.separate,
         outline_width=config.targets.outline_pixels,
     )
-    evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
+    evaluation = Evaluation(
+        threshold=settings.threshold,
+        membranes=settings.membranes,
+        class_names=class_names(manifest, kind) if tells_classes(config, manifest) else (),
+    )
     for record in read_records(path, manifest, settings.split):
-        probability = foreground_of(predictor(record["image"]))
+        probabilities = predictor(record["image"])
+        probability = foreground_of(probabilities)
         predicted = rules.label(probability)
         truth = record["labels"]
+        # What the network was to learn: pixels between touching instances are background.
+        foreground = (separate_touching(truth) if parted else truth) > 0
         evaluation.add(
             record["file_name"],
             record["group"],
@@ -68,13 +76,23 @@ def score_split(
             record["outlines"],
             probability,
             predicted,
-            # What the network was to learn: pixels between touching instances are background.
-            foreground=separate_touching(truth) > 0 if parted else None,
+            foreground=foreground,
             learned=None if kind == "cells" and not maps else rules.label(perfect(truth)[..., 0]),
         )
+        if evaluation.classes is not None:
+            told = class_map(truth, record["classes"], foreground)
+            evaluation.classes.add(told, probabilities)
         if progress is not None:
             progress(1)
     return evaluation
+
+
+def tells_classes(config: Config, manifest: Manifest) -> bool:
+    """Tell whether a network's probabilities are those of several classes of instances.
+
+    Outlines and distances are made into a map of cells, in which classes are one.
+    """
+    return manifest.num_classes > 1 and config.targets.kind == "cells" and not config.loss.maps
 
 
 def manifest_with(path: Path, split: str) -> Manifest:
@@ -119,7 +137,7 @@ def predictor_of(model: keras.Model, config: Config) -> Predictor:
 
 
 def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of a split as arrays and strings: image, labels, outlines, names.
+    """Yield the images of a split with labels, classes, outlines and names: arrays and strings.
 
     Names are those of the files, where several images have one, such as the pages of a stack, the
     images' ids.
@@ -140,6 +158,7 @@ def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[st
         yield {
             "image": parsed["image"].numpy(),
             "labels": parsed["labels"].numpy(),
+            "classes": parsed["classes"].numpy(),
             "outlines": tuple(parsed["outlines"].numpy()),
             "file_name": file_name,
             "group": parsed["group"].numpy().decode(),

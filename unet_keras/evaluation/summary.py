@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from unet_keras.errors import InputError
+from unet_keras.evaluation.classes import ClassCounts
 from unet_keras.evaluation.detection import average_precision, resampled_precision
 from unet_keras.evaluation.examples import ExampleKeeper, draw_example
 from unet_keras.evaluation.fates import Fates
@@ -54,10 +55,16 @@ class Evaluation:
         histogram: Probabilities of all pixels so far.
         examples: Pictures of the best and the worst images so far.
         membranes: Whether segments between membranes are scored.
+        classes: Pixels of each class, where a network tells several apart; None elsewhere.
     """
 
     def __init__(
-        self, *, threshold: float = 0.5, examples: int = 3, membranes: bool = False
+        self,
+        *,
+        threshold: float = 0.5,
+        examples: int = 3,
+        membranes: bool = False,
+        class_names: Sequence[str] = (),
     ) -> None:
         """Start without images.
 
@@ -65,11 +72,13 @@ class Evaluation:
             threshold: Tuned on the validation split only.
             examples: How many of the best and how many of the worst images are drawn.
             membranes: Whether segments between membranes are scored too, as ISBI 2012 does it.
+            class_names: Of the classes that a network tells apart, the background first.
         """
         self.threshold = threshold
         self.membranes = membranes
         self.histogram = ProbabilityHistogram()
         self.examples = ExampleKeeper(examples)
+        self.classes = ClassCounts(class_names) if class_names else None
         self._measured: list[Measured] = []
 
     def __len__(self) -> int:
@@ -138,7 +147,8 @@ class Evaluation:
         Returns:
             `version`, `threshold`, `overall` and `groups` (scores by name), `intervals` (95%, by
             bootstrap over images), `images` (a row each), `membranes` (None if not asked for),
-            and the curves `iou_thresholds`, `thresholds` and `calibration`.
+            `classes` (None if they are not told apart), and the curves `iou_thresholds`,
+            `thresholds` and `calibration`.
 
         Raises:
             InputError: No image was added.
@@ -160,6 +170,7 @@ class Evaluation:
             "intervals": _intervals(self._measured),
             "images": [image.row() for image in self._measured],
             "membranes": _membranes(self._measured),
+            "classes": self.classes.scores() if self.classes is not None else None,
             "iou_thresholds": _accuracy_curve(self._measured),
             "thresholds": _threshold_curve(self.histogram),
             "calibration": self.histogram.calibration(),
