@@ -109,7 +109,7 @@ def test_scores_go_into_metadata_that_are_there(tmp_path, metadata_file, results
     assert update_metadata(tmp_path, results) is False
     assert update_metadata(metadata_file.parent, results) is True
     metadata = json.loads(metadata_file.read_text())
-    assert metadata == {**EXPORTED, "scores": final_scores(results)}
+    assert metadata == {**EXPORTED, "scores": final_scores(results), "scores_tta": False}
     assert np.isfinite(metadata["scores"]["dice"])
     for damaged in ("{", "[1]"):
         metadata_file.write_text(damaged)
@@ -121,7 +121,7 @@ def test_scores_go_into_metadata_that_are_there(tmp_path, metadata_file, results
 @pytest.mark.parametrize(
     "other",
     [
-        {"model": "c"}, {"records": "c"}, {"split": "val"}, {"tta": True}, {"ensemble": ["b"]},
+        {"model": "c"}, {"records": "c"}, {"split": "val"}, {"ensemble": ["b"]},
         {"threshold": 0.4}, {"method": "watershed"}, {"grow_pixels": 2}, {"separate": False},
     ],
 )  # fmt: skip
@@ -175,10 +175,10 @@ def test_an_export_takes_the_scores_of_the_test_split_only(run, results):
 
 
 def test_an_export_takes_no_scores_of_an_older_network_or_other_rules(run, results):
-    evaluate_again(run, results, threshold=0.4, tta=True)
+    evaluate_again(run, results, threshold=0.4, ensemble=("another",))
     metadata = describe_run(run)
     assert metadata["scores"] is None
-    assert "exported in tta, threshold; evaluate" in stale_scores(run.folder, metadata)
+    assert "exported in ensemble, threshold; evaluate" in stale_scores(run.folder, metadata)
     evaluate_again(run, results)
     (run.folder / "model.keras").write_bytes(b"weights of further epochs")
     metadata = describe_run(run)
@@ -197,4 +197,12 @@ def test_an_evaluation_that_does_not_say_what_it_scored_is_not_trusted(run, resu
 def test_a_damaged_evaluation_is_named(run, text):
     (run.folder / "evaluation" / "metrics.json").write_text(text)
     with pytest.raises(InputError, match=r"metrics\.json is damaged: remove it, or evaluate again"):
-        describe_run(run)
+        stale_scores(run.folder, describe_run(run))
+    assert describe_run(run)["scores"] is None, "predicting goes on"
+
+
+def test_scores_over_flipped_images_are_marked(run, results):
+    assert describe_run(run)["scores_tta"] is False
+    evaluate_again(run, results, tta=True)
+    metadata = describe_run(run)
+    assert (metadata["scores"], metadata["scores_tta"]) == (final_scores(results), True)

@@ -115,5 +115,6 @@ def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
         )
         return False
     metadata["scores"] = final_scores(results)
+    metadata["scores_tta"] = results["scored"]["tta"]
     write_text(file, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     return True

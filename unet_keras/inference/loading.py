@@ -181,10 +181,11 @@ def describe_run(run: Run) -> dict[str, Any]:
         known), what it was trained on and under which license, the lowest and highest grey values
         and areas seen there, versions, digests of the network and of the test images, scores of
         the last evaluation (None without one, or where it was of another network, other images
-        than the run's test split, or other rules: `stale_scores`). For JSON.
+        than the run's test split, or other rules: `stale_scores`), and whether they are means
+        over flipped images (`scores_tta`). For JSON.
 
     Raises:
-        InputError: The run's manifest is absent or damaged, or its last evaluation is damaged.
+        InputError: The run's manifest is absent or damaged.
     """
     # The run's own copy: records may have moved since.
     manifest = read_manifest(run.folder)
@@ -220,7 +221,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "model_digest": file_digest(run.folder / "model.keras"),
         "test_digest": manifest.splits["test"].source_digest,
     }
-    return {**metadata, "scores": _own_scores(run.folder, metadata)}
+    return {**metadata, **_own_scores(run.folder, metadata)}
 
 
 def stale_scores(folder: Path, metadata: Mapping[str, Any]) -> str | None:
@@ -247,9 +248,12 @@ def stale_scores(folder: Path, metadata: Mapping[str, Any]) -> str | None:
     )
 
 
-def _own_scores(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+def _own_scores(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The scores of the last evaluation, if it was of this network used like this."""
-    evaluated = read_evaluation(folder / EVALUATION)
+    try:
+        evaluated = read_evaluation(folder / EVALUATION)
+    except InputError:  # predicting needs none; `stale_scores` tells of it to who exports
+        evaluated = None
     if evaluated is None or unlike(evaluated, metadata):
-        return None
-    return final_scores(evaluated)
+        return {"scores": None, "scores_tta": None}
+    return {"scores": final_scores(evaluated), "scores_tta": evaluated["scored"]["tta"]}

@@ -65,13 +65,13 @@ def exported_state(metadata: Mapping[str, Any]) -> dict[str, Any]:
         metadata: Of the export; what an older one does not say is None.
 
     Returns:
-        Of the test split, by a single network, without flips: so it predicts where it is taken.
+        Of the test split, by a single network. Whether over flipped images too (`tta`) is told
+        beside the scores: the same network does so where time allows.
     """
     return {
         "model": metadata.get("model_digest"),
         "records": metadata.get("test_digest"),
         "split": "test",
-        "tta": False,
         "ensemble": [],
         "separate": metadata.get("separate"),
         **{rule: metadata.get(rule) for rule in RULES},
