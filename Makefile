@@ -32,7 +32,8 @@ check: $(VENV)/.installed-dev
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not slow and not full" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not full"
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
