@@ -6,6 +6,7 @@ Ctrl-C. A bug keeps its traceback.
 """
 
 import argparse
+import atexit
 import errno
 import importlib
 import logging
@@ -35,7 +36,8 @@ def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
     except InputError as error:
         status = _complain(str(error))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only add noise
+        # A second one, while Python takes itself down, would only add noise.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         print("\nstopped by Ctrl-C; the same command goes on from here", file=sys.stderr)  # noqa: T201
         status = 130
     except OSError as error:
