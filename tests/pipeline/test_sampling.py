@@ -155,18 +155,16 @@ class TestWindows:
     @pytest.mark.parametrize("moving", [False, True])
     def test_what_is_left_of_a_crop_lies_anywhere_in_the_image(self, size, moving):
         """Networks of valid convolutions learn the pixels at the image's edge too."""
-        margin = 5
+        margin, middle = 5, (np.array(CROP) - 1) / 2
         augmentation = Augmentation(deviation_pixels=0.0) if moving else NO_AUGMENTATION
-        window, places = window_size(augmentation, CROP, size), []
-        for number in range(300):
-            drawn = sample_parameters(
+        window = window_size(augmentation, CROP, size)
+        data = tf.data.Dataset.range(300).map(
+            lambda number: sample_parameters(
                 augmentation, 0, number, size, CROP, window=window, margin=margin
             )
-            middle = (np.array(CROP) - 1) / 2
-            if moving:
-                middle = drawn["center"].numpy()
-            first = drawn["window_top_left"].numpy() + middle - (np.array(CROP) - 1) / 2
-            places.append(first + margin)
+        )
+        drawn = next(data.batch(300).as_numpy_iterator())
+        places = drawn["window_top_left"] + drawn.get("center", middle) - middle + margin
         room = np.array(size) - (np.array(CROP) - 2 * margin)
         np.testing.assert_array_equal(np.min(places, axis=0), np.minimum(0, room // 2))
         np.testing.assert_array_equal(np.max(places, axis=0), np.where(room < 0, room // 2, room))
