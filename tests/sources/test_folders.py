@@ -10,20 +10,12 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from tests.sources.test_label_outlines import MASK
 from unet_keras.errors import InputError
 from unet_keras.sources.folder_splits import draw_splits, read_lists
 from unet_keras.sources.folders import folder_references
 
 ISBI = Path(os.environ.get("ISBI2012_SAMPLE", "../shared/data/isbi2012_sample"))
-MASK = np.array(
-    [
-        [1, 1, 0, 0, 2, 0],
-        [1, 0, 0, 2, 2, 0],
-        [0, 1, 0, 0, 0, 3],
-        [0, 1, 2, 2, 0, 3],
-    ],
-    np.uint8,
-)
 
 
 def save(path, pixels):

@@ -6,10 +6,9 @@
     state   model, records    SHA-256 of the network's file and of the images' source, hexadecimal
             split, tta, ensemble, separate, and `RULES`
 
-Scores are passed on where all of it agrees.
+Scores are passed on where all of it agrees but tta, which is told beside them.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from unet_keras.errors import InputError
 from unet_keras.pipeline.kinds import Kind, parts_touching
 from unet_keras.records.manifest import Manifest
+from unet_keras.records.shard_files import sha256_of
 from unet_keras.settings import Evaluate
 
 RULES = (
@@ -27,10 +27,7 @@ RULES = (
 
 def file_digest(path: Path) -> str | None:
     """SHA-256 of a file, hexadecimal; None where there is none."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return sha256_of(path) if path.is_file() else None
 
 
 def scored_state(

@@ -58,7 +58,7 @@ def problems_of(path: Path, shard: Shard, maps: Sequence[str]) -> Iterator[str]:
         return
     if count != shard.images:
         yield f"{file} has {count} records; manifest.json says {shard.images}"
-    elif sound and _sha256(file) != shard.sha256:
+    elif sound and sha256_of(file) != shard.sha256:
         yield f"{file} is not the file that was written: its SHA-256 differs"
 
 
@@ -71,7 +71,7 @@ def has_its_size(path: Path, shard: Shard) -> bool:
 def has_its_content(path: Path, shard: Shard) -> bool:
     """Whether a shard is there with the very bytes that were written; it is read for that."""
     try:
-        return has_its_size(path, shard) and _sha256(path / shard.file) == shard.sha256
+        return has_its_size(path, shard) and sha256_of(path / shard.file) == shard.sha256
     except OSError:
         return False
 
@@ -83,6 +83,7 @@ def _feature_names(data: bytes) -> set[str]:
         return set()
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
