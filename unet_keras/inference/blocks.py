@@ -78,6 +78,10 @@ class _Journal:
     table_bytes: int = 0
     left: list[int] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, path: Path) -> "_Journal":
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
     def write(self, path: Path) -> None:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(vars(self)), encoding="utf-8")
@@ -111,10 +115,7 @@ def label_blocks(
     """
     shape = image.shape[:2]
     blocks = plan_blocks(shape, block, margin)
-    journal_path = folder / JOURNAL
-    journal = _Journal()
-    if journal_path.exists():
-        journal = _Journal(**json.loads(journal_path.read_text(encoding="utf-8")))
+    journal = _Journal.read(folder / JOURNAL)
     if not (folder / LABELS).exists():
         np.memmap(folder / LABELS, np.uint32, "w+", shape=shape)
     with (folder / CELLS).open("a", newline="", encoding="utf-8") as file:
@@ -131,34 +132,31 @@ def label_blocks(
             around, within = widened(part.view, rules.smoothing_reach, shape)
             probability = read_raw(folder / PROBABILITY, shape, np.float32, *around)
             found = rules.label(probability, within)
-            seams = _at_seams(found, part, shape)
+            seams = np.isin(found, _at_seams(found, part, shape))
             if first:
                 own = keep_own(found, part)
-                left = bool(_in_core(found, part, np.isin(found, seams) & (own == 0)).any())
-                cut = len(np.unique(own[np.isin(found, seams) & (own > 0)]))
+                left = bool(_in_core(found, part, seams & (own == 0)).any())
+                cut = len(np.unique(own[seams & (own > 0)]))
             else:
                 there = read_raw(folder / LABELS, shape, np.uint32, *part.view)
-                free = (there == 0) | (there > journal.cells)
-                own = _in_core(found, part, np.isin(found, seams) & free)
-                own = np.unique(own, return_inverse=True)[1].reshape(own.shape).astype(np.uint32)
-                left, cut = False, int(own.max())
-            measured = measure_cells(own, image[part.view])
-            cells = len(measured["label"])
-            measured["label"] += journal.cells
-            measured["centroid_y"] += part.view[0].start
-            measured["centroid_x"] += part.view[1].start
-            rows = cell_rows(measured, image=title, group=group, pixel_size=pixel_size)
-            table.writerows(rows)
+                own, left = _pieces(found, part, seams & _is_free(there, journal.cells)), False
+                cut = int(own.max())
+            cells = measure_cells(own, image[part.view])
+            found_here = len(cells["label"])
+            cells["label"] += journal.cells
+            cells["centroid_y"] += part.view[0].start
+            cells["centroid_x"] += part.view[1].start
+            table.writerows(cell_rows(cells, image=title, group=group, pixel_size=pixel_size))
             _add(folder / LABELS, shape, part, own, journal.cells)
             file.flush()
             journal = _Journal(
                 steps=journal.steps + 1,
-                cells=journal.cells + cells,
+                cells=journal.cells + found_here,
                 cut=journal.cut + cut,
                 table_bytes=os.fstat(file.fileno()).st_size,
                 left=[*journal.left, index] if left else journal.left,
             )
-            journal.write(journal_path)
+            journal.write(folder / JOURNAL)
             total = len(blocks) + len(journal.left)
             progress(journal.steps, total)
     return Found(journal.cells, journal.cut)
@@ -233,11 +231,22 @@ def _in_core(labels: np.ndarray, block: Block, where: np.ndarray) -> np.ndarray:
     return np.where(core & where, labels, 0)
 
 
+def _pieces(labels: np.ndarray, block: Block, where: np.ndarray) -> np.ndarray:
+    """What lies inside the block itself and where a mask says, numbered 1..m: uint32 (h, w)."""
+    pieces = _in_core(labels, block, where)
+    return np.unique(pieces, return_inverse=True)[1].reshape(pieces.shape).astype(np.uint32)
+
+
+def _is_free(there: np.ndarray, given: int) -> np.ndarray:
+    """Where a label map has no instance: what a killed run wrote has numbers not given out yet."""
+    return (there == 0) | (there > given)
+
+
 def _add(path: Path, shape: Size, block: Block, own: np.ndarray, before: int) -> None:
     """Write a block's instances into the label map, behind those of earlier blocks."""
     mapped = np.memmap(path, np.uint32, "r+", shape=shape)
     there = mapped[block.view]
-    # What a killed run wrote of this block has numbers that were not given out yet.
-    free = (there == 0) | (there > before)
-    mapped[block.view] = np.where(free, np.where(own > 0, own + before, 0), there)
+    mapped[block.view] = np.where(
+        _is_free(there, before), np.where(own > 0, own + before, 0), there
+    )
     mapped.flush()

@@ -41,6 +41,7 @@ OVERLAY_PIXELS = 2048
 NOT_WRITTEN = ("rois", "coco")
 
 Read = Callable[[slice, slice], np.ndarray]
+Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def segment_large(
     *,
     block: int = BLOCK,
     margin: int = MARGIN,
-    progress: Callable[[str, int, int], object] = lambda stage, done, total: None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> tuple[Found, Path]:
     """Segment an image and write its files; what an earlier run has done is not done again.
 
@@ -108,7 +109,7 @@ def segment_large(
         How many instances there are, and the folder of what is unfinished: with the table of the
         cells, to be removed by the caller when all is written.
     """
-    image, shape = large.image, large.image.shape[:2]
+    image = large.image
     folder = output / f".{large.name}.unfinished"
     stat = image.path.stat()
     file = [str(image.path.resolve()), stat.st_size, stat.st_mtime_ns]
@@ -140,31 +141,7 @@ def segment_large(
             "block, and is cut there",
             large.title, found.cut, found.cells, margin,
         )  # fmt: skip
-    missing = [name for name in NOT_WRITTEN if name in write]
-    if missing:
-        logger.warning("%s: too large for %s, not written", large.title, " and ".join(missing))
-
-    def probability(rows: slice, columns: slice) -> np.ndarray:
-        return read_raw(folder / PROBABILITY, shape, np.float32, rows, columns)
-
-    def labels(rows: slice, columns: slice) -> np.ndarray:
-        return read_raw(folder / LABELS, shape, np.uint32, rows, columns)
-
-    def mask(rows: slice, columns: slice) -> np.ndarray:
-        return np.where(labels(rows, columns) > 0, np.uint8(255), np.uint8(0))
-
-    number = np.uint16 if found.cells <= np.iinfo(np.uint16).max else np.uint32
-    for name, read, dtype in (
-        ("probability", probability, np.float32),
-        ("mask", mask, np.uint8),
-        ("labels", labels, number),
-    ):
-        if name in write:
-            progress(f"writing {name}", 0, 1)
-            with whole_file(output / f"{large.name}_{name}.ome.tif") as partial:
-                write_tiled(partial, shape, dtype, read, pixel_size=large.pixel_size)
-    if "overlay" in write:
-        _write_overlay(output / f"{large.name}_overlay.png", image, labels)
+    _write_maps(large, folder, output, write, found.cells, progress)
     return found, folder
 
 
@@ -201,6 +178,43 @@ def read_cells(folder: Path) -> Iterator[Row]:
     """Yield the rows of the cells' table, from the folder that `segment_large` returns."""
     with (folder / CELLS).open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
+
+
+def _write_maps(
+    large: LargeImage,
+    folder: Path,
+    output: Path,
+    write: Collection[str],
+    cells: int,
+    progress: Progress,
+) -> None:
+    """Write the images that are asked for, as tiled OME-TIFF, and the overlay."""
+    shape = large.image.shape[:2]
+    missing = [name for name in NOT_WRITTEN if name in write]
+    if missing:
+        logger.warning("%s: too large for %s, not written", large.title, " and ".join(missing))
+
+    def probability(rows: slice, columns: slice) -> np.ndarray:
+        return read_raw(folder / PROBABILITY, shape, np.float32, rows, columns)
+
+    def labels(rows: slice, columns: slice) -> np.ndarray:
+        return read_raw(folder / LABELS, shape, np.uint32, rows, columns)
+
+    def mask(rows: slice, columns: slice) -> np.ndarray:
+        return np.where(labels(rows, columns) > 0, np.uint8(255), np.uint8(0))
+
+    number = np.uint16 if cells <= np.iinfo(np.uint16).max else np.uint32
+    for name, read, dtype in (
+        ("probability", probability, np.float32),
+        ("mask", mask, np.uint8),
+        ("labels", labels, number),
+    ):
+        if name in write:
+            progress(f"writing {name}", 0, 1)
+            with whole_file(output / f"{large.name}_{name}.ome.tif") as partial:
+                write_tiled(partial, shape, dtype, read, pixel_size=large.pixel_size)
+    if "overlay" in write:
+        _write_overlay(output / f"{large.name}_overlay.png", large.image, labels)
 
 
 def _write_overlay(path: Path, image: TiffRegions, labels: Read) -> None:

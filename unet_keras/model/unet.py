@@ -90,13 +90,9 @@ def build_unet(
         ValueError: An argument out of its range.
     """
     _at_least(
-        1,
-        input_channels=input_channels,
-        num_classes=num_classes,
-        base_filters=base_filters,
-        depth=depth,
-        stride=stride,
-    )
+        1, input_channels=input_channels, num_classes=num_classes, base_filters=base_filters,
+        depth=depth, stride=stride,
+    )  # fmt: skip
     _at_least(0, regression_maps=regression_maps)
     _one_of("padding", padding, get_args(Padding))
     _one_of("normalization", normalization, get_args(Normalization))

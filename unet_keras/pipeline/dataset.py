@@ -121,13 +121,7 @@ def load_dataset(
     else:
         examples = read_in_order(Path(path), **stored, start=start)
         batches = -(-max(manifest.splits[split].images - start, 0) // batch_size)
-    made = (
-        examples.map(recipe.cut, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=training)
-        .map(recipe.finish, num_parallel_calls=tf.data.AUTOTUNE)
-    )
-    if len(variants) > 1:
-        made = made.unbatch().skip(skipped)
+    made = recipe.batches(examples, batch_size).skip(skipped)
     # Reading files hides how many there are, which Keras wants to know.
     return made.prefetch(tf.data.AUTOTUNE).apply(tf.data.experimental.assert_cardinality(batches))
 
@@ -150,6 +144,15 @@ class _Recipe:
     grey_mean: float
     grey_scale: float
     packing: Packing
+
+    def batches(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """Cut, transform and pack; the variants of a batch follow each other."""
+        made = (
+            examples.map(self.cut, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(batch_size, drop_remainder=self.training)
+            .map(self.finish, num_parallel_calls=tf.data.AUTOTUNE)
+        )
+        return made.unbatch() if len(self.variants) > 1 else made
 
     def cut(self, number: tf.Tensor, example: Example) -> tuple[Example, ...]:
         """Draw what happens to one example and cut the window it needs, for each variant."""
