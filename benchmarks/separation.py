@@ -38,9 +38,9 @@ CELLS = (*BASE, "targets.kind=cells")
 TOUCHING = (*CELLS, "targets.separate_touching=false", "loss.border_weight=0")
 BORDERS = (*BASE, "targets.kind=cells_and_borders")
 FLAT = (*BORDERS, "model.depth=3")
-BEST = (
-    *FLAT, "targets.outline_pixels=2", "augment.image_order=3", "train.start_from=default",
-)  # fmt: skip
+WIDER = (*FLAT, "targets.outline_pixels=2")
+SHARP = (*WIDER, "augment.image_order=3")
+BEST = (*SHARP, "train.start_from=default")
 DISTANCE = ("loss.distance=1", "records.maps=[border,distance]")
 
 # Each choice is a config value of the same network and the same records.
@@ -55,33 +55,28 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "borders": BORDERS,
     "borders, distance": (*BORDERS, *DISTANCE),
     "borders, depth 3": FLAT,
-    "borders of 2 pixels, depth 3": (*FLAT, "targets.outline_pixels=2"),
-    "borders of 3 pixels, depth 3": (*FLAT, "targets.outline_pixels=3"),
-    # learning from few images, each upon "borders, depth 3"
-    "depth 2": (*BORDERS, "model.depth=2"),
-    "no deformation": (*FLAT, "augment.deviation_pixels=0"),
-    "deformation doubled": (*FLAT, "augment.deviation_pixels=20"),
-    "no rotation": (*FLAT, "augment.rotation_degrees=0"),
-    "no zoom": (*FLAT, "augment.zoom=[1,1]"),
+    "borders of 2 pixels, depth 3": WIDER,
+    # learning from few images, upon "borders, depth 3"
     "grey values milder": (*FLAT, "augment.brightness=0.1", "augment.contrast=0.1"),
-    "gamma, noise and blur": (
-        *FLAT, "augment.gamma=[0.7,1.4]", "augment.noise=0.1", "augment.blur_pixels=1",
-    ),
-    "crops of 384": (*FLAT, "pipeline.crop=[384,384]", "pipeline.batch_size=4"),
-    "full resolution, 16 filters": (*FLAT, "model.stride=1", "model.base_filters=16"),
-    "48 filters": (*FLAT, "model.base_filters=48"),
-    "group normalization": (*FLAT, "model.normalization=group"),
-    "no averaging": (*FLAT, "train.optimizer.average=0"),
-    "no Dice loss": (*FLAT, "loss.dice=0"),
-    "w0 = 0": (*FLAT, "loss.border_weight=0"),
     "pretrained on synthetic cells": (*FLAT, "train.start_from=default"),
-    "borders of 2 pixels, pretrained": (
-        *FLAT, "targets.outline_pixels=2", "train.start_from=default",
-    ),
-    "w0 = 10": (*FLAT, "loss.border_weight=10"),
     # upon "borders of 2 pixels, depth 3": linear interpolation blurs what is learned from
-    "borders of 2 pixels, cubic": (*FLAT, "targets.outline_pixels=2", "augment.image_order=3"),
-    "borders of 2 pixels, appended": (*FLAT, "targets.outline_pixels=2", "augment.mode=append"),
+    "borders of 2 pixels, pretrained": (*WIDER, "train.start_from=default"),
+    "borders of 2 pixels, cubic": SHARP,
+    # one thing changed in "borders of 2 pixels, cubic"
+    "no deformation": (*SHARP, "augment.deviation_pixels=0"),
+    "48 filters": (*SHARP, "model.base_filters=48"),
+    "w0 = 0": (*SHARP, "loss.border_weight=0"),
+    "group normalization": (*SHARP, "model.normalization=group"),
+    "crops of 384": (*SHARP, "pipeline.crop=[384,384]", "pipeline.batch_size=4"),
+    "depth 2": (*SHARP, "model.depth=2"),
+    "no averaging": (*SHARP, "train.optimizer.average=0"),
+    "no zoom": (*SHARP, "augment.zoom=[1,1]"),
+    "no rotation": (*SHARP, "augment.rotation_degrees=0"),
+    "deformation doubled": (*SHARP, "augment.deviation_pixels=20"),
+    "full resolution, 16 filters": (*SHARP, "model.stride=1", "model.base_filters=16"),
+    "no Dice loss": (*SHARP, "loss.dice=0"),
+    "borders of 3 pixels": (*SHARP, "targets.outline_pixels=3"),
+    "w0 = 10": (*SHARP, "loss.border_weight=10"),
     "borders of 2 pixels, cubic, pretrained": BEST,
     # upon that: what interpolation takes away is seen in plain crops, or is made up
     "the same, appended": (*BEST, "augment.mode=append"),
