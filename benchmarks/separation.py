@@ -76,6 +76,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "full resolution, 16 filters": (*SHARP, "model.stride=1", "model.base_filters=16"),
     "no Dice loss": (*SHARP, "loss.dice=0"),
     "borders of 3 pixels": (*SHARP, "targets.outline_pixels=3"),
+    "borders weigh twice": (*SHARP, "loss.class_weights=[1,1,2]"),
+    "distances, weight 0.2": (*SHARP, "loss.distance=0.2", "records.maps=[border,distance]"),
+    "batches of 4": (*SHARP, "pipeline.batch_size=4"),
     "w0 = 10": (*SHARP, "loss.border_weight=10"),
     "borders of 2 pixels, cubic, pretrained": BEST,
     # upon that: what interpolation takes away is seen in plain crops, or is made up
