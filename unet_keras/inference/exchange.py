@@ -61,10 +61,11 @@ def export_exchange(
         metadata: What is to be known of the model.
 
     Returns:
-        The largest difference of a probability from Keras's.
+        The largest difference of a probability from Keras's, at most `LARGEST_DIFFERENCE`.
 
     Raises:
-        InputError: A package is missing, or the other runtime computes something else.
+        InputError: A package is missing, the folder holds something else, or the other runtime
+            computes something else.
     """
     demand_packages(format)
     if directory.exists() and not (directory / FILES[format]).exists():

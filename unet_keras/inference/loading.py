@@ -93,7 +93,8 @@ class Predictor:
             tile: Side of the tiles in pixels; None takes what the predictor was opened with.
 
         Returns:
-            Float32 (H, W, K), probabilities; (H, W, 1), of cells, where outlines were learned.
+            Float32 (H, W, K), probabilities; (H, W, 1), of cells, where outlines or a distance map
+            were learned.
 
         Raises:
             InputError: Another shape, number of channels or range of values.
@@ -114,8 +115,9 @@ def open_predictor(
 
     Args:
         path: A run folder, a `.keras` file, a SavedModel, or `default` for the network that ships.
-        tile: Side of the tiles in pixels; None predicts whole images.
-        halo: As for `predict_tiled`; a SavedModel has all it can see.
+        tile: Side of the tiles in pixels; None leaves it to `predict_tiled`, and lets a SavedModel
+            predict whole images.
+        halo: As for `predict_tiled`, in pixels; a SavedModel has all it can see.
         blend: Likewise.
         overrides: What was tuned for a run folder (`evaluation.tuning.tuned_overrides`); its
             metadata state it.

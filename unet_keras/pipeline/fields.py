@@ -77,14 +77,26 @@ def add_spline_rows(
 
 
 def field_gain(grid: Size, size: Size) -> float:
-    """Return how far a field can exceed the largest displacement of its grid, as a factor."""
+    """Return how far a field can exceed the largest displacement of its grid, as a factor.
+
+    Args:
+        grid: Rows and columns of the grid.
+        size: Height and width of the field in pixels.
+
+    Returns:
+        At least 1; 1.5 for 3x3.
+    """
     down, across = spline_matrix(grid[0], size[0]), spline_matrix(grid[1], size[1])
     return float(np.abs(down).sum(axis=1).max() * np.abs(across).sum(axis=1).max())
 
 
 @functools.lru_cache(maxsize=64)
 def spline_matrix(grid: int, size: int) -> np.ndarray:
-    """Return the weights with which grid values make cubic spline values, float64 (size, grid)."""
+    """Return the weights with which grid values make the cubic spline's in each pixel.
+
+    Returns:
+        float64 (size, grid).
+    """
     return spline_basis(grid, size) @ coefficient_matrix(grid)
 
 
@@ -93,6 +105,9 @@ def spline_basis(knots: int, size: int, degree: int = 3) -> np.ndarray:
     """Return the weights of B-spline coefficients in each pixel, float64 (size, K).
 
     The knots span the pixels; beyond both ends stand (degree - 1) / 2 more, which K includes.
+
+    Raises:
+        ValueError: There are fewer than two knots.
     """
     first, weights = _spline_taps(knots, size, degree)
     basis = np.zeros((size, knots + degree - 1))
@@ -123,7 +138,15 @@ def _spline_taps(knots: int, size: int, degree: int) -> tuple[np.ndarray, np.nda
 
 
 def b_spline(distance: np.ndarray, degree: int) -> np.ndarray:
-    """Return the centered B-spline at distances in knots: a sum of truncated powers."""
+    """Return the centered B-spline at distances in knots: a sum of truncated powers.
+
+    Args:
+        distance: Floating, any shape.
+        degree: Of the spline, at least 1.
+
+    Returns:
+        The shape and dtype of `distance`, in [0, 1].
+    """
     support = degree + 1
     result = np.zeros_like(distance)
     for knot in range(support + 1):

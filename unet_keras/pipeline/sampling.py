@@ -43,8 +43,8 @@ def sample_field(
     Args:
         seed: A number or a pair of numbers; the same one gives the same map.
         size: Height and width of the image in pixels.
-        grid: Rows and columns of the coarse grid.
-        deviation_pixels: Standard deviation of the displacements.
+        grid: Rows and columns of the coarse grid, at least 2 each.
+        deviation_pixels: Standard deviation of the displacements, at least 0.
 
     Returns:
         float32 (H, W, 2): the row and the column in the image each output pixel comes from.
@@ -61,7 +61,7 @@ def window_size(augmentation: Augmentation, crop: Size, image_size: Size | None 
     Half the crop, turned by the largest angle and divided by the smallest zoom, plus the largest
     displacement, the shift and the interpolation's reach, to each side of the crop's center. The
     largest displacement: `grid`, three standard deviations times the spline's gain
-    (`fields.field_gain`, 1.6 for 3x3); `smooth`, six standard deviations of the field, or alpha.
+    (`fields.field_gain`, 1.5 for 3x3); `smooth`, six standard deviations of the field, or alpha.
 
     Args:
         augmentation: What happens to the crop.
@@ -153,7 +153,12 @@ def sample_noise(pair: tf.Tensor, size: Size) -> tf.Tensor:
 
 
 def field_degree(augmentation: Augmentation, crop: Size) -> int:
-    """Return the degree of the splines whose coefficients stand for the field."""
+    """Return the degree of the splines whose coefficients stand for the field: 1, 3 or 5.
+
+    Args:
+        augmentation: What happens to the crop.
+        crop: Its height and width in pixels.
+    """
     if augmentation.kind == "grid":
         return 3
     # With a knot in each row of pixels, coefficients of degree 1 are the field itself.

@@ -13,17 +13,18 @@ class Evaluate:
 
     Attributes:
         split: Which images.
-        threshold: Probability from which a pixel is foreground.
-        minimum_area: Smaller instances, in pixels, are taken for dirt.
+        threshold: Probability from which a pixel is foreground, in (0, 1).
+        minimum_area: Smaller instances, in pixels, are taken for dirt; at least 0.
         method: Whether each connected component is an instance (Ronneberger et al. 2015), or a
             watershed parts those with several maxima, which finds more where lines have gaps.
         seed_prominence: How far a maximum must rise above the saddle to a higher one to be an
-            instance of its own (watershed), in units of probability.
+            instance of its own (watershed), in units of probability, in [0, 1].
         seed_smoothing: Standard deviation in pixels of a Gaussian that smooths the probabilities
             before maxima are looked for (watershed); 0 for none.
         grow_pixels: How many pixels instances are grown back where touching ones were separated;
             the records' separation takes one off each.
-        tile: Side of the tiles in pixels that large images are predicted by; 0 for whole images.
+        tile: Side of the tiles in pixels that images are predicted by; 0 for whole images, as long
+            as their activations stay below 2 GB.
         tta: Whether the probabilities of all eight flips and rotations are averaged, which takes
             eight times as long.
         ensemble: Further run folders, whose probabilities are averaged with the run's.
