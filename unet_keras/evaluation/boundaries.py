@@ -60,7 +60,7 @@ def count_boundaries(
     Args:
         truth: Integer (H, W).
         predicted: Integer (H, W).
-        tolerance_pixels: How far a boundary may be off.
+        tolerance_pixels: How far a boundary may be off, at least 0.
 
     Returns:
         The four counts.

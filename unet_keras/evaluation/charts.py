@@ -23,7 +23,7 @@ def histogram(values: Iterable[float], *, label: str, bins: int = 20) -> Markup:
     Args:
         values: Scores in [0, 1], one an image.
         label: Under the horizontal axis.
-        bins: Equally wide intervals.
+        bins: Equally wide intervals, at least 1.
 
     Returns:
         An `<svg>` element.
@@ -63,7 +63,7 @@ def lines(
         curves: Points in [0, 1] by name; at most three curves.
         labels: Of the horizontal and the vertical axis.
         diagonal: Whether y = x is drawn for comparison.
-        mark: Where a vertical line is drawn.
+        mark: Where a vertical line is drawn, in [0, 1].
         dots: Whether each point is marked.
 
     Returns:
@@ -90,7 +90,7 @@ def scatter(points: Sequence[tuple[float, float, str]], *, labels: tuple[str, st
     """Counts against counts, with the line where both are equal.
 
     Args:
-        points: x, y and a name each, not negative.
+        points: x, y and a name each; x and y finite and at least 0.
         labels: Of the horizontal and the vertical axis.
 
     Returns:

@@ -51,7 +51,7 @@ class ClassCounts:
 
         Returns:
             A row for each class, then one for all of them, each pixel with its own class: `name`
-            and `CLASS_SCORES`.
+            and `CLASS_SCORES`, each in [0, 1].
         """
         rows = [*zip(self.names[1:], self._counts, strict=True)]
         rows.append((TOGETHER, sum(self._counts, PixelCounts())))

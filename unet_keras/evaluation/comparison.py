@@ -103,13 +103,13 @@ def comparison_table(
     Args:
         scores: From `intervals.compare`.
         names: Of the two runs.
-        images: That both were evaluated on.
+        images: Number of those that both were evaluated on.
 
     Returns:
         A row a score: both means over images, their difference with its 95% interval, the share of
-        the resamples in which the second run has more, and a star where zero is outside of the
-        interval. Below `FEWEST_IMAGES` there is a sentence in place of stars. Another one says
-        what is not compared.
+        the resamples in which the second run has more, in percent, and a star where zero is
+        outside of the interval. Below `FEWEST_IMAGES` there is a sentence in place of stars.
+        Another one says what is not compared.
     """
     rows = [
         ["mean over images", *names, "difference", "95% interval", "second higher", ""],

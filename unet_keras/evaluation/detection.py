@@ -77,7 +77,7 @@ def detect(overlaps: Overlaps, scores: np.ndarray) -> Detections:
         scores: floating (m,), in the order of `overlaps.predicted_numbers`.
 
     Returns:
-        The matches at every area range and IoU threshold; at most 2000 detections.
+        The matches at A = 4 ranges of areas in pixels and T = 10 IoU thresholds; D <= 2000.
     """
     order = np.argsort(-scores, kind="mergesort")[: MAXIMUM_DETECTIONS[-1]]
     rank = np.full(len(scores), -1)

@@ -31,7 +31,7 @@ class Example:
 
     Attributes:
         file_name: Of the image.
-        rank: Its segmentation accuracy, then its Dice; what best and worst go by.
+        rank: Its segmentation accuracy, then its Dice, both in [0, 1]; what best and worst go by.
         pictures: uint8 (H', W', 3) by title, in the order in which they are shown.
     """
 
@@ -45,7 +45,7 @@ class ExampleKeeper:
     """The best and the worst images so far.
 
     Attributes:
-        count: How many of each.
+        count: How many of each, at least 0.
     """
 
     count: int
@@ -59,7 +59,7 @@ class ExampleKeeper:
 
         Args:
             file_name: Of the image.
-            rank: Higher is better.
+            rank: Segmentation accuracy and Dice; higher is better.
             draw: Makes the pictures; called only if they are kept.
         """
         if not self.count:
@@ -76,11 +76,11 @@ class ExampleKeeper:
         del self._best[self.count :], self._worst[self.count :]
 
     def best(self) -> list[Example]:
-        """The best images, best first."""
+        """The best images, best first; at most `count`."""
         return list(self._best)
 
     def worst(self) -> list[Example]:
-        """The worst images that are not among the best, worst first."""
+        """The worst images that are not among the best, worst first; at most `count`."""
         shown = {id(example) for example in self._best}
         return [example for example in self._worst if id(example) not in shown]
 

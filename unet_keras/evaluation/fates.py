@@ -24,10 +24,10 @@ from unet_keras.evaluation.overlaps import Overlaps
 
 @dataclass(frozen=True)
 class Fates:
-    """Numbers of instances; addable.
+    """Numbers of instances, each at least 0; addable.
 
     Attributes:
-        found: True instances that match.
+        found: True instances that match at IoU 0.5.
         merged: True instances in one prediction with others.
         split: True instances in several predictions.
         inexact: True instances with a prediction that matches too little.

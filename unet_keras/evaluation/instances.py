@@ -31,6 +31,9 @@ def match_matrix(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
     Returns:
         float64 (n, m) in [0, 1], rows and columns in ascending order of the numbers in use.
+
+    Raises:
+        InputError: The label maps differ in size or are none.
     """
     overlaps = label_overlaps(truth, predicted)
     matrix = np.zeros((len(overlaps.truth_numbers), len(overlaps.predicted_numbers)))
@@ -72,10 +75,10 @@ class InstanceScores:
     Attributes:
         truth: Number of true instances.
         predicted: Number of predicted instances.
-        true_positive: Matches at each of `IOU_THRESHOLDS`.
-        matched_iou: Sum of the IoU of the matches at 0.5.
+        true_positive: Number of matches at each of the ten `IOU_THRESHOLDS`.
+        matched_iou: Sum of the IoU of the matches at 0.5, each in [0.5, 1].
         covered_iou: Sum, over the true instances that one prediction covers by more than half,
-            of its IoU.
+            of its IoU, each in [0, 1].
     """
 
     truth: int = 0
@@ -105,19 +108,25 @@ class InstanceScores:
 
     @property
     def panoptic_quality(self) -> float:
-        """Sum of matched IoU / (TP + FP/2 + FN/2) at 0.5 (Kirillov et al. 2019, eq. 1)."""
+        """Sum of matched IoU / (TP + FP/2 + FN/2) at 0.5, in [0, 1].
+
+        Kirillov et al. 2019, eq. 1.
+        """
         total = self.truth + self.predicted
         return self.matched_iou / (total / 2) if total else 1.0
 
     @property
     def seg(self) -> float:
-        """SEG of the Cell Tracking Challenge: mean IoU over true instances, 0 where not covered."""
+        """SEG of the Cell Tracking Challenge, in [0, 1].
+
+        The mean IoU over true instances, 0 where not covered.
+        """
         if self.truth:
             return self.covered_iou / self.truth
         return 0.0 if self.predicted else 1.0
 
     def scores(self) -> dict[str, float]:
-        """All scores by their names in `metrics.json`."""
+        """All scores, each in [0, 1], by their names in `metrics.json`."""
         hits, total = self.true_positive[0], self.truth + self.predicted
         empty = 1.0 if not total else 0.0
         return {
@@ -161,7 +170,10 @@ def segmentation_accuracy(
         predicted: Integer labels (H, W).
 
     Returns:
-        What `InstanceScores.scores` gives.
+        What `InstanceScores.scores` gives, each in [0, 1].
+
+    Raises:
+        InputError: A label map is none, the two differ in size, or a code is damaged.
     """
     overlaps = (
         label_overlaps(truth, predicted)

@@ -26,7 +26,7 @@ def resamples(images: int, count: int = RESAMPLES, *, seed: int = 0) -> Iterator
         seed: Equal seeds draw the same images, which pairs two runs.
 
     Yields:
-        int64 (block, images); every row sums to `images`.
+        int64 (block, images), `count` rows in all; every row sums to `images`.
     """
     random, shares = np.random.default_rng(seed), np.full(images, 1 / images)
     for start in range(0, count, _BLOCK):
@@ -102,8 +102,8 @@ def compare(first: Mapping, second: Mapping, *, seed: int = 0) -> dict[str, dict
 
     Returns:
         For each score that every image has, the mean over images of both (`first`, `second`), their
-        `difference` (second - first), its 95% `interval`, and `better`, the share of the
-        resamples in which the second is ahead.
+        `difference` (second - first), its 95% `interval`, [low, high], and `better`, the share in
+        [0, 1] of the resamples in which the second is ahead, ties counted half.
 
     Raises:
         InputError: The runs were evaluated on different images, or images of another truth.
@@ -156,12 +156,12 @@ def determination(truth: Sequence[float], predicted: Sequence[float]) -> float |
     """Coefficient of determination R² of predicted against true counts.
 
     Args:
-        truth: True counts, one an image.
-        predicted: Predicted counts.
+        truth: True counts, one an image, at least 0.
+        predicted: Predicted counts, likewise.
 
     Returns:
-        1 - sum of squared errors / sum of squares around the true mean, at most 1; None where the
-        true counts do not vary.
+        1 - sum of squared errors / sum of squares around the true mean, in (-inf, 1]; None where
+        the true counts do not vary.
     """
     true = np.asarray(truth, np.float64)
     spread = np.sum((true - true.mean()) ** 2) if true.size else 0.0

@@ -39,6 +39,9 @@ class MaskFolder:
     Attributes:
         path: The folder.
         kind: What the files' values mean, one of `KINDS`.
+
+    Raises:
+        InputError: The kind is unknown, or there is no such folder.
     """
 
     path: Path
@@ -155,7 +158,8 @@ def folder_truth(
         group_pattern: As `source.group_pattern`.
 
     Yields:
-        What records give: `image`, `labels`, `outlines` (None), `file_name`, `group`.
+        What records give: `image` uint8, uint16 or float32 (H, W) or (H, W, C), `labels` integer
+        (H, W), `outlines` (None), and the strings `file_name` and `group`.
 
     Raises:
         InputError: A file is damaged, an image is absent or of another size; names the file.
@@ -186,7 +190,7 @@ def score_masks(
     """Score the masks of a folder.
 
     Args:
-        truths: Of each image, as records or `folder_truth` give it.
+        truths: Of each image, as records or `folder_truth` give it; `labels` integer (H, W).
         predictions: The folder.
         evaluation: What the images are added to.
         separate: Whether probability maps, where there are any, come from a network that learned

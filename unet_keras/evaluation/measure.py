@@ -115,7 +115,7 @@ class Measured:
     truth_digest: str
 
     def row(self) -> dict[str, Any]:
-        """What stands under `images` in `metrics.json`."""
+        """What stands under `images` in `metrics.json`: texts, counts, scores in [0, 1] or None."""
         segments = asdict(self.membranes[self.threshold]) if self.membranes else {}
         segments.pop("pixel_error", None)  # the one of `pixels`, which knows ignored pixels
         return {

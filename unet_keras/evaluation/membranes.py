@@ -135,7 +135,7 @@ def thin_borders(mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MembraneScores:
-    """Scores of one image at one threshold.
+    """Scores of one image at one threshold, all in [0, 1] but the two counts.
 
     Attributes:
         pixel_error: Share of the pixels that are wrong.
@@ -192,7 +192,7 @@ def score_membranes(
 
 
 def thresholds_with(threshold: float) -> tuple[float, ...]:
-    """The thresholds of the challenge and the one in use, ascending."""
+    """The thresholds of the challenge, 0.1 to 0.9, and the one in use, ascending."""
     return tuple(sorted({*THRESHOLDS, float(threshold)}))
 
 
@@ -207,9 +207,9 @@ def summarize_membranes(
         threshold: The one in use, among `thresholds`.
 
     Returns:
-        For `metrics.json`: `at_threshold`, means over images at the threshold in use; `best`, the
-        best mean of any threshold, and `best_threshold`, where that is; `curve`, means at each
-        threshold. Splits and mergers are totals, without a best.
+        For `metrics.json`: `at_threshold`, means over images at the threshold in use, in [0, 1];
+        `best`, the best mean of any threshold, and `best_threshold`, where that is; `curve`, means
+        at each threshold. Splits and mergers are totals, without a best.
     """
     curve = []
     for position, level in enumerate(thresholds):

@@ -61,7 +61,7 @@ def label_overlaps(truth: np.ndarray, predicted: np.ndarray) -> Overlaps:
         All pairs with a common pixel.
 
     Raises:
-        InputError: The label maps differ in size.
+        InputError: The label maps differ in size, or one is not of integers of at least 0.
     """
     _check_size(truth.shape, predicted)
     truth_numbers, truth_positions = _numbers(truth)
@@ -81,7 +81,8 @@ def outline_overlaps(outlines: Sequence[bytes], predicted: np.ndarray) -> Overla
         All pairs with a common pixel. The shares equal those of `pycocotools.mask.iou`.
 
     Raises:
-        InputError: An outline is damaged or not of the size of `predicted`.
+        InputError: An outline is damaged or not of the size of `predicted`, or that is not of
+            integers of at least 0.
     """
     owners, pixels = outline_pixels(outlines, predicted.shape)
     numbers = np.arange(1, len(outlines) + 1)

@@ -90,7 +90,7 @@ class PixelCounts:
         return 1.0 - self.accuracy
 
     def scores(self) -> dict[str, float]:
-        """All ratios by their names in `metrics.json`."""
+        """All ratios, each in [0, 1], by their names in `metrics.json`."""
         names = ("dice", "iou", "precision", "recall", "accuracy", "pixel_error")
         return {name: getattr(self, name) for name in names}
 
@@ -229,7 +229,8 @@ class ProbabilityHistogram:
             score: Name of a ratio of `PixelCounts`. Lower is taken as better for "pixel_error".
 
         Returns:
-            Threshold, a multiple of 1/1000, and the score there. Among equals the one nearest 0.5.
+            Threshold, a multiple of 1/1000, and the score there, in [0, 1]. Among equals the one
+            nearest 0.5.
         """
         sign = -1.0 if score == "pixel_error" else 1.0
         steps = range(1, HISTOGRAM_BINS + 1)
@@ -246,6 +247,9 @@ class ProbabilityHistogram:
         Returns:
             For each interval that holds pixels: `probability` (mean predicted), `frequency` (share
             of true foreground), `share` (of all pixels); each in [0, 1].
+
+        Raises:
+            ValueError: `bins` does not divide 1000.
         """
         if HISTOGRAM_BINS % bins:
             raise ValueError(f"bins={bins} must divide {HISTOGRAM_BINS}.")

@@ -94,7 +94,7 @@ def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:
         than it was exported with are not, and a message says so.
 
     Raises:
-        InputError: Its metadata are damaged.
+        InputError: Its metadata are damaged, or cannot be written.
     """
     file = saved_model / "metadata.json"
     if not file.is_file():

@@ -35,7 +35,7 @@ def score_split(
 
     Args:
         config: Names the records, the split and how probabilities become instances.
-        predictor: From an image (H, W, C) to probabilities (H, W, K).
+        predictor: From an image (H, W, C) to probabilities float32 (H, W, K).
         progress: Called with 1 after each image.
 
     Returns:
@@ -137,10 +137,14 @@ def predictor_of(model: keras.Model, config: Config) -> Predictor:
 
 
 def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the images of a split with labels, classes, outlines and names: arrays and strings.
+    """Yield the images of a split with labels, classes, outlines and names.
 
     Names are those of the files, where several images have one, such as the pages of a stack, the
     images' ids.
+
+    Yields:
+        `image` uint8, uint16 or float32 (H, W, C), `labels` int32 (H, W), `classes` int32 (n,),
+        `outlines`, n run-length codes of size (H, W), and the strings `file_name` and `group`.
 
     Raises:
         InputError: A shard is damaged or missing, in the words of `make_records --verify`.

@@ -185,7 +185,9 @@ def summarize(images: Sequence[Measured]) -> dict[str, Any]:
         images: At least one.
 
     Returns:
-        What stands under `overall` and `groups` in `metrics.json`.
+        What stands under `overall` and `groups` in `metrics.json`: counts, scores in [0, 1],
+        `count_r2` in (-inf, 1], and `count_error`, the mean absolute error of the images' counts;
+        None where a score does not exist.
     """
     rows = [image.row() for image in images]
     true = [image.instances.truth for image in images]

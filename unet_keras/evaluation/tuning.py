@@ -49,10 +49,10 @@ class Tuned:
     Attributes:
         rules: Threshold, smallest area and, of a watershed, smoothing and prominence of its seeds;
             the others as they came.
-        score: What is reached with them on the validation split.
-        before: What was reached there with the rules that came.
+        score: What is reached with them on the validation split, in [0, 1].
+        before: What was reached there with the rules that came, in [0, 1].
         objective: What was made as high as possible.
-        images: Of the validation split.
+        images: Number of those of the validation split.
     """
 
     rules: InstanceRules
@@ -80,7 +80,7 @@ def tune(
 
     Args:
         records: Their folder.
-        predictor: From an image (H, W, C) to probabilities (H, W, K).
+        predictor: From an image (H, W, C) to probabilities float32 (H, W, K).
         kind: What the network learned.
         rules: Where the choice starts; they grow where touching instances were parted for it.
         objective: `segmentation_accuracy` (mean over images) or `dice` (of all pixels).
@@ -201,6 +201,9 @@ def write_tuned(folder: Path, tuned: Tuned, given: Mapping[str, Any] | None = No
 
     Returns:
         The path of `tuned.yaml`.
+
+    Raises:
+        InputError: It cannot be written.
     """
     names = ["method", "threshold", "minimum_area"]
     if tuned.rules.method == "watershed":
