@@ -22,6 +22,12 @@ def over_flips(predict: Prediction) -> Prediction:
     """Return the prediction averaged over all eight flips and rotations of the image.
 
     The image is turned as a whole, so that tiles equal the whole image here too.
+
+    Args:
+        predict: From an image (H, W) or (H, W, C) to probabilities (H, W, K).
+
+    Returns:
+        Likewise, float32, in eight times the time.
     """
 
     def averaged(image: np.ndarray) -> np.ndarray:
@@ -31,7 +37,15 @@ def over_flips(predict: Prediction) -> Prediction:
 
 
 def over_models(predictions: Sequence[Prediction]) -> Prediction:
-    """Return the average of several networks' predictions; of one, that one."""
+    """Return the average of several networks' predictions; of one, that one.
+
+    Args:
+        predictions: At least one, each from an image (H, W) or (H, W, C) to probabilities
+            (H, W, K).
+
+    Returns:
+        Likewise, float32 where there are several; raises `InputError` where their K differ.
+    """
     return predictions[0] if len(predictions) == 1 else lambda image: _mean(predictions, image)
 
 

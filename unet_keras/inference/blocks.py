@@ -51,7 +51,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the image.
+    """A part of the image; in pixels from its upper left corner.
 
     Attributes:
         top: First row of its own; so with the others, which are one behind the last.
@@ -108,10 +108,13 @@ def label_blocks(
         rules: How probabilities become instances.
         title: What the table calls the image.
         group: Its cell type.
-        pixel_size: In micrometres; adds `area_um2` to the table.
+        pixel_size: Side of a pixel in micrometres; adds `area_um2` to the table.
         block: Side of a block in pixels.
-        margin: What a block sees around it.
+        margin: What a block sees around it, in pixels.
         progress: Called with the steps that are done and all steps, after each.
+
+    Returns:
+        How many instances there are, and how many of them are cut.
     """
     shape = image.shape[:2]
     blocks = plan_blocks(shape, block, margin)
@@ -163,7 +166,13 @@ def label_blocks(
 
 
 def plan_blocks(shape: Size, block: int, margin: int) -> list[Block]:
-    """Cut an image into blocks, row by row."""
+    """Cut an image into blocks, row by row.
+
+    Args:
+        shape: (H, W).
+        block: Side of a block in pixels; less at the image's end.
+        margin: What a block sees around it, in pixels, inside the image.
+    """
     blocks = []
     for top, left in product(*(range(0, side, block) for side in shape)):
         bottom, right = min(top + block, shape[0]), min(left + block, shape[1])
@@ -191,7 +200,8 @@ def keep_own(labels: np.ndarray, block: Block) -> np.ndarray:
     """Keep the instances whose first pixel, row by row, lies in the block.
 
     Args:
-        labels: Of the block's view (h, w), numbered 1..n in the order of their first pixel.
+        labels: Integer (h, w), of the block's view, numbered 1..n in the order of their first
+            pixel.
         block: The block.
 
     Returns:

@@ -43,8 +43,13 @@ Ranges = Mapping[str, tuple[float, float]]
 def measure_cells(labels: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
     """Measure each instance, as scikit-image's `regionprops` does.
 
+    Args:
+        labels: Integer (H, W), 0 background.
+        image: (H, W) or (H, W, C), raw grey values.
+
     Returns:
-        Arrays (n,) by the names of `PROPERTIES`, in the order of the labels.
+        Arrays (n,) by the names of `PROPERTIES`, in the order of the labels; in pixels, but for
+        `label`, `eccentricity` in [0, 1] and `mean_intensity` in grey values.
     """
     grey = image if image.ndim == 2 else image.mean(axis=-1)
     wanted = sorted({name.split("-")[0] for name in PROPERTIES.values()})
@@ -72,8 +77,8 @@ def cell_rows(
         measured: From `measure_cells`.
         image: The image's title.
         group: Its cell type.
-        classes: Of each cell, where the network knows several.
-        pixel_size: In micrometres; adds `area_um2`.
+        classes: Integer (n,), of each cell, where the network knows several.
+        pixel_size: Side of a pixel in micrometres; adds `area_um2`.
     """
     columns = {name: values.tolist() for name, values in measured.items()}
     if classes is not None:
@@ -104,12 +109,16 @@ def count_row(
         image: The image's title.
         group: Its cell type.
         areas: Pixels of each cell, (n,).
-        pixels: Of the image.
+        pixels: Number of those of the image.
         grey_mean: Of its grey values.
         grey_deviation: Their standard deviation.
         scale: The image's pixel size over the training's.
         ranges: Of the training images; None where they are not known.
         training_images: How many there were.
+
+    Returns:
+        By `COUNT_COLUMNS`: `confluency` in [0, 1], `cell_area` the median in pixels, None without
+        cells, `outside_training` the names, joined by semicolons, or `unknown`.
     """
     median = float(np.median(areas)) if len(areas) else None
     seen = {"grey_mean": grey_mean, "grey_deviation": grey_deviation}
@@ -156,8 +165,8 @@ def classes_of(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return each cell's class, 1..K: the one of the largest probability, summed over its pixels.
 
     Args:
-        labels: (H, W), numbered 1..n.
-        probabilities: (H, W, K + 1), 0 the background.
+        labels: Integer (H, W), numbered 1..n.
+        probabilities: Float (H, W, K + 1), 0 the background.
 
     Returns:
         int64 (n,).
@@ -169,7 +178,12 @@ def classes_of(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def mean_scores(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """Return each cell's mean probability, float64 (n,), of labels numbered 1..n."""
+    """Return each cell's mean probability, float64 (n,) in [0, 1], of labels numbered 1..n.
+
+    Args:
+        labels: Integer (H, W).
+        foreground: Float (H, W) in [0, 1].
+    """
     flat = labels.ravel()
     sums = np.bincount(flat, foreground.ravel())
     return sums[1:] / np.maximum(np.bincount(flat)[1:], 1)

@@ -30,7 +30,7 @@ class WellTime:
 
     Attributes:
         well: Such as C7.
-        hours: Since the start.
+        hours: Since the start, at least 0.
     """
 
     well: str
@@ -38,7 +38,7 @@ class WellTime:
 
 
 def well_and_time(file_name: str) -> WellTime | None:
-    """Read well and time from a file name; None where it has none."""
+    """Read well and time, in hours, from a file name; None where it has none."""
     match = NAME.search(file_name)
     if match is None:
         return None
@@ -53,7 +53,8 @@ def growth_rows(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         counts: Rows with `image`, `group`, `cells`, `confluency`, `pixels`; other names count not.
 
     Returns:
-        Rows of `COLUMNS`, by group, well and time; confluency over all pixels of their images.
+        Rows of `COLUMNS`, by group, well and time in hours; confluency over all pixels of their
+        images, in [0, 1].
     """
     together: dict[tuple[str, str, float], list[float]] = {}
     for row in counts:

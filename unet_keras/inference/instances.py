@@ -47,7 +47,7 @@ class InstanceRules:
         threshold: Probability from which a pixel is foreground.
         minimum_area: Smaller instances, in pixels before they grow, are taken for dirt.
         method: `components` or `watershed`.
-        seed_prominence: What makes a maximum an instance of its own (watershed).
+        seed_prominence: What makes a maximum an instance of its own, in [0, 1] (watershed).
         seed_smoothing: How far maxima are smoothed before, in pixels (watershed).
         grow_pixels: How many pixels the separation took off each of two touching instances.
     """
@@ -71,6 +71,12 @@ class InstanceRules:
         """Find the instances in a probability map (H, W), or in a part of it.
 
         Beyond the part, as far as `smoothing_reach`, the map serves smoothing alone.
+
+        Returns:
+            uint16, uint32 above 65,535 instances; the size of the part.
+
+        Raises:
+            InputError: As `label_instances`.
         """
         if self.method == "components" or not self.seed_smoothing:
             return label_instances(probabilities[part], **asdict(self))
@@ -94,7 +100,10 @@ class InstanceRules:
 
 
 def foreground_of(probabilities: np.ndarray) -> np.ndarray:
-    """Return the probability of foreground, (H, W); of several classes, 0 is the background."""
+    """Return the probability of foreground, (H, W) in [0, 1], from those of the classes, (H, W, K).
+
+    Of several, class 0 is the background.
+    """
     if probabilities.shape[-1] == 1:
         return probabilities[..., 0]
     return 1.0 - probabilities[..., 0]

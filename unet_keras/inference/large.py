@@ -58,8 +58,9 @@ class LargeImage:
         kind: What the network learned; not `boundary`.
         identity: What tells this model and its rules from others; JSON values.
         tile: Side of the tiles in pixels.
-        halo: What a same-padded network sees around a tile; None for all that it can see.
-        pixel_size: In micrometres; None where it is not known.
+        halo: What a same-padded network sees around a tile, in pixels; None for all that it can
+            see.
+        pixel_size: Side of a pixel in micrometres; None where it is not known.
     """
 
     image: TiffRegions
@@ -76,7 +77,7 @@ class LargeImage:
 
 
 def is_large(path: Path, page: int | None) -> bool:
-    """Whether a file holds an image that is read in parts."""
+    """Whether a file holds an image that is read in parts: a TIFF of more than 2^25 pixels."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
@@ -101,8 +102,8 @@ def segment_large(
         large: What and how.
         output: Folder of the results.
         write: Which of `segmenting.OUTPUTS`.
-        block: Side of the blocks in which instances are found.
-        margin: What a block sees around it.
+        block: Side of the blocks in which instances are found, in pixels.
+        margin: What a block sees around it, in pixels.
         progress: Called with the stage, what is done of it and its whole, again and again.
 
     Returns:
@@ -175,7 +176,7 @@ def summarize(
 
 
 def read_cells(folder: Path) -> Iterator[Row]:
-    """Yield the rows of the cells' table, from the folder that `segment_large` returns."""
+    """Yield the rows of the cells' table, all of texts, from the folder `segment_large` returns."""
     with (folder / CELLS).open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)
 

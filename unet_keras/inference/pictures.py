@@ -42,7 +42,7 @@ class Picture:
         return self.path.name if self.page is None else f"{self.path.name} page {self.page}"
 
     def read(self) -> np.ndarray:
-        """Read it as grey values, (H, W) or (H, W, C).
+        """Read it as grey values, uint8, uint16 or float32, (H, W) or (H, W, C).
 
         Raises:
             InputError: It is damaged or no image.

@@ -18,9 +18,12 @@ def scale_between(pixel_size: float | None, trained: float | None, model: object
     """Return by how much images must be scaled; 1 where nothing is asked for.
 
     Args:
-        pixel_size: Of the images, in micrometres, as given.
-        trained: Of the training images; None where the model does not know.
+        pixel_size: Of the images, in micrometres, as given; None where it is not.
+        trained: Of the training images, likewise; None where the model does not know.
         model: What to call it in messages.
+
+    Returns:
+        The one over the other, in [1/32, 32].
 
     Raises:
         InputError: The model knows no pixel size, or the given one cannot be.
@@ -45,11 +48,11 @@ def at_scale(predict: Prediction, scale: float) -> Prediction:
 
     Args:
         predict: From an image (H, W, C) to probabilities (H, W, K).
-        scale: From `scale_between`.
+        scale: From `scale_between`, above 0.
 
     Returns:
-        Likewise. Images are averaged over the pixels that fall together and interpolated linearly;
-        whole numbers stay such.
+        Likewise, in [0, 1]. Images are averaged over the pixels that fall together and interpolated
+        linearly; whole numbers stay such.
     """
     if scale == 1:
         return predict

@@ -46,12 +46,13 @@ class Model:
     """What predicts, and what is known of it.
 
     Attributes:
-        predict: From an image (H, W, C) to probabilities (H, W, K), at the image's own scale.
+        predict: From an image (H, W, C) to probabilities float32 (H, W, K), at the image's own
+            scale.
         channels: C.
         rules: How probabilities become instances, at the image's scale.
         classes: Names of class 1, 2, ...
         scale: The images' pixel size over the training's.
-        pixel_size: Of the images, in micrometres; None where it is not known.
+        pixel_size: Side of a pixel of the images in micrometres; None where it is not known.
         ranges: Of the training images, to tell what lies outside; None where they are not known.
         training_images: How many there were.
         group_pattern: Regular expression on a file's name; its first group is the cell type.

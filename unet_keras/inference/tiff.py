@@ -74,7 +74,7 @@ class TiffRegions:
 
     @property
     def pixels(self) -> int:
-        """Of the whole image."""
+        """Number of pixels of the whole image."""
         return self.shape[0] * self.shape[1]
 
     def __getitem__(self, region: Slices) -> np.ndarray:
@@ -156,7 +156,7 @@ def write_tiled(
         shape: (H, W).
         dtype: Of the values.
         read: From rows and columns to the values there, (h, w).
-        pixel_size: In micrometres, for the file's metadata.
+        pixel_size: Side of a pixel in micrometres, for the file's metadata.
     """
     height, width = shape
 

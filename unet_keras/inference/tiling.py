@@ -66,7 +66,7 @@ def predict_tiled(
             take, then down to what covers the image evenly; memory grows with the tile and its
             surroundings instead of the image. None takes the whole image where its activations
             stay below 2 GB, else the tiles that take 1 GB.
-        batch_size: Tiles computed at once.
+        batch_size: Tiles computed at once, at least 1.
         halo: Surroundings of a tile that a same-padded network sees, in pixels a side. By default
             its receptive field; less is faster and differs near the tiles' seams. A network of
             depth 4, trained on LIVECell, in tiles of 128: with 64 pixels probabilities differed by

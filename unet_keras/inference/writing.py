@@ -54,18 +54,24 @@ def write_probability(path: Path, probabilities: np.ndarray) -> None:
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write a label map (H, W) as a TIFF."""
+    """Write a label map, uint16 or uint32 (H, W), as a TIFF of its type."""
     with whole_file(path) as partial:
         tifffile.imwrite(partial, labels, compression="zlib", compressionargs={"level": 4})
 
 
 def write_mask(path: Path, labels: np.ndarray) -> None:
-    """Write where a label map is not 0, as a PNG of 0 and 255."""
+    """Write where a label map, integer (H, W), is not 0, as a PNG of uint8 0 and 255."""
     drawing.write_png(path, np.where(labels > 0, np.uint8(255), np.uint8(0)))
 
 
 def write_overlay(path: Path, labels: np.ndarray, image: np.ndarray) -> None:
-    """Write the outlines of a label map over its image, as a PNG."""
+    """Write the outlines of a label map, integer (H, W), over its image, as a PNG of RGB.
+
+    Args:
+        path: The file.
+        labels: Integer (H, W), 0 background.
+        image: (H, W) or (H, W, C), any real dtype.
+    """
     drawing.write_png(path, drawing.overlay(image, labels))
 
 
@@ -74,6 +80,10 @@ def write_rois(path: Path, labels: np.ndarray) -> None:
 
     Points lie between pixels, so that exactly the cell's pixels have their centers inside. Holes
     are not cut out; a cell in several pieces gives an outline for each: `12`, `12-2`.
+
+    Args:
+        path: The file.
+        labels: Integer (H, W), 0 background.
     """
     with whole_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
         for name, points in _outlines(labels):
@@ -151,9 +161,12 @@ def coco_cells(
     """Return the cells of a label map as COCO annotations, without ids.
 
     Args:
-        labels: (H, W), numbered 1..n.
-        classes: Of each cell, (n,); None where there is one.
-        scores: Mean probability of each, (n,).
+        labels: Integer (H, W), numbered 1..n.
+        classes: Of each cell, (n,), 1..K; None where there is one.
+        scores: Mean probability of each, (n,) in [0, 1].
+
+    Returns:
+        `area` and `bbox` (x, y, width, height) in pixels, `score` to four decimals.
     """
     codes, numbers = trace_labels(labels)
     boxes = {region.label: region.bbox for region in regionprops(labels)}

@@ -110,7 +110,8 @@ def map_channels(model: keras.Model) -> int:
     """Return T: how many of a network's last channels are regression maps, no class logits.
 
     Args:
-        model: What `build_unet` returned, or the same loaded.
+        model: What `build_unet` returned, or the same loaded, whose output is
+            (B, H', W', K + T).
     """
     return next((layer.filters for layer in model.layers if layer.name == MAPS), 0)
 
@@ -180,7 +181,11 @@ def valid_tile_sizes(depth: int = 4, *, largest: int = 1024) -> list[int]:
 
 
 def smallest_tile(depth: int) -> int:
-    """Return the side of the smallest valid tile, in pixels: 188 at depth 4."""
+    """Return the side of the smallest valid tile, in pixels: 188 at depth 4.
+
+    Raises:
+        ValueError: The depth is below 1.
+    """
     if depth < 1:
         raise ValueError(f"depth={depth} must be at least 1: it counts how often sizes halve.")
     # From the output up: a block loses 4 pixels, an up-convolution doubles, so the least size s

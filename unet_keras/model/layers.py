@@ -88,12 +88,13 @@ class CropToImage(keras.layers.Layer):
 class CheckTile(keras.layers.Layer):
     """Refuse tiles that a network with valid convolutions cannot halve without a remainder.
 
-    The tile is passed on as it is. Raises the ValueError of `check_tile` while the graph is built;
-    where a size is unknown until it runs, tf.errors.InvalidArgumentError then, but under XLA, which
-    leaves assertions out: there, maps that do not fit each other fail to be joined.
+    The tile, (B, H, W, C), is passed on as it is. Raises the ValueError of `check_tile` while the
+    graph is built; where a size is unknown until it runs, tf.errors.InvalidArgumentError then, but
+    under XLA, which leaves assertions out: there, maps that do not fit each other fail to be
+    joined.
 
     Args:
-        depth: How often the network halves the tile.
+        depth: How often the network halves the tile, at least 1.
     """
 
     def __init__(self, depth: int, **options: Any) -> None:

@@ -94,6 +94,9 @@ def map_regression(
 
     Σ_x w(x) h(r(x)) / D with h(r) = r² / (2 delta) where |r| < delta, else |r| - delta / 2
     (Girshick 2015, eq. 3). A large delta makes it the squared distance over 2 delta.
+
+    Raises:
+        ValueError: y has no maps, or does not belong to the logits.
     """
     target = unpack_target(y, logits)
     if target.maps.shape[-1] == 0:
@@ -226,10 +229,10 @@ class MapRegression(PixelLoss):
 class WeightedSum(PixelLoss):
     """Several losses as one: Σ factor · loss, so that `compile(loss=...)` takes a single object.
 
-    Takes y and logits as its losses do.
+    Takes y (B, H, W, 2+T) and logits (B, H, W, K+T) as its losses do.
 
     Args:
-        losses: Losses of this file.
+        losses: Losses of this file, at least one.
         factors: One a loss, at least 0; all 1 if left out.
         name: For logs.
         reduction: Over the images; those of the parts do not count.

@@ -15,7 +15,7 @@ def load_model(path: Path | str) -> keras.Model:
         path: The file.
 
     Returns:
-        The network of `build_unet`, not compiled.
+        The network of `build_unet`, (B, H, W, C) -> logits (B, H', W', K + T), not compiled.
 
     Raises:
         InputError: It is absent or no Keras model.

@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """K; 1 means a sigmoid."""
+        """K, the number of class logits a pixel; 1 means a sigmoid."""
         return int(self.class_logits.shape[-1])
 
 

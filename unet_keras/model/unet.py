@@ -66,16 +66,16 @@ def build_unet(
         num_classes: Channels of class logits: 1 for a sigmoid, several for a softmax that counts
             the background as class 0.
         base_filters: Channels of the first level; each level below has twice as many.
-        depth: How often the contracting path halves the image.
+        depth: How often the contracting path halves the image, at least 1.
         padding: `same` keeps the image's size; `valid` takes the sizes of `valid_tile_sizes`.
         normalization: Between each 3x3 convolution and its ReLU: `batch`, `group` (8 groups, for
             batches of one or two images) or `none`.
         mean: Grey value that becomes 0: a number, or one a channel.
-        scale: Grey values that become 1, likewise; the first layer is (x - mean) / scale, in
-            float32 whatever the precision.
-        dropout: Share of features dropped at the end of the contracting path: after its last level
-            and after the bottleneck.
-        regression_maps: Further output channels, T.
+        scale: Grey values that become 1, likewise, above 0; the first layer is
+            (x - mean) / scale, in float32 whatever the precision.
+        dropout: Share of features dropped, in [0, 1), at the end of the contracting path: after
+            its last level and after the bottleneck.
+        regression_maps: Further output channels, T, at least 0.
         stride: Of a convolution in front of the first level, undone by an up-convolution behind the
             last: 2 sees twice as far in a quarter of the time, at half the resolution. 1, as
             published, has neither; more than 1 needs `padding="same"`.

@@ -55,7 +55,13 @@ __all__ = [
 def cut_windows(
     parameters: Parameters, window: Size, *arrays: tf.Tensor | None
 ) -> tuple[tf.Tensor | None, ...]:
-    """Cut the example's window out of each array (H, W) or (H, W, C); None stays None."""
+    """Cut the example's window out of each array (H, W) or (H, W, C); None stays None.
+
+    Args:
+        parameters: Of one example.
+        window: Height and width in pixels.
+        *arrays: Any dtype, which they keep.
+    """
     top_left = parameters["window_top_left"]
     return tuple(
         None if array is None else geometry.cut_window(array, top_left, window) for array in arrays
@@ -136,7 +142,11 @@ def augment_batch(
 
 
 def device_name(device: str) -> str:
-    """Return the device a setting means: `auto`, `cpu` or a name such as `GPU:0`."""
+    """Return the device a setting means: `auto`, `cpu` or a name such as `GPU:0`.
+
+    Raises:
+        InputError: It is not there.
+    """
     if device == "auto":
         return "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"
     if device.lower() == "cpu":

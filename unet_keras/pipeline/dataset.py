@@ -58,7 +58,7 @@ def load_dataset(
         path: Folder of the records.
         split: `train`, `val` or `test`.
         crop: Height and width in pixels of what the network sees.
-        batch_size: Crops a batch.
+        batch_size: Crops a batch, at least 1.
         augment: How crops are transformed, and whether transformed ones take the place of plain
             ones or follow them (`mode`); None leaves crops as they are.
         weights: `packed` yields (x, y) for this package's losses; `sample_weight` yields
@@ -70,7 +70,7 @@ def load_dataset(
         kind: What the class index tells: `cells`, `boundary` or `cells_and_borders`; see
             `pipeline.kinds`.
         outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
-        border_weight: w0 of Ronneberger et al. (2015), eq. 2.
+        border_weight: w0 of Ronneberger et al. (2015), eq. 2, at least 0.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         regression_maps: Maps that y carries between class and weight.
         margin: Pixels that the network loses on each side. Labels are of what is left of a crop,

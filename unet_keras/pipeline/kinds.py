@@ -37,13 +37,13 @@ def parts_touching(manifest: Manifest, kind: Kind) -> bool:
 def num_outputs(
     manifest: Manifest, kind: Kind, output: Literal["sigmoid", "softmax"] = "sigmoid"
 ) -> int:
-    """Return the channels of logits that tell the classes apart: 1 for two and a sigmoid."""
+    """Return K, the channels of logits that tell the classes apart: 1 for two and a sigmoid."""
     classes = len(class_names(manifest, kind))
     return 1 if classes == 2 and output == "sigmoid" else classes
 
 
 def class_frequencies(manifest: Manifest, kind: Kind) -> tuple[float, ...]:
-    """Return the share of the training pixels of each class; they add up to 1.
+    """Return the share of the training pixels of each class, in [0, 1]; they add up to 1.
 
     Raises:
         InputError: The records are older than what this is reckoned from.

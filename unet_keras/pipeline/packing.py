@@ -28,7 +28,7 @@ class Packing:
         separate: Whether pixels that touch another instance become background.
         kind: What the class index tells.
         outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
-        border_weight: w0; above 0, the last of the maps is the border map.
+        border_weight: w0, at least 0; above, the last of the maps is the border map.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
         regression_maps: How many maps y carries between class and weight.
         margin: Pixels that the network loses on each side.

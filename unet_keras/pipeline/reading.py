@@ -32,7 +32,12 @@ def read_in_order(
     cache: bool,
     start: int = 0,
 ) -> tf.data.Dataset:
-    """Yield (number, decoded example) once for each image, in the order of the shards."""
+    """Yield (number, decoded example) once for each image, in the order of the shards.
+
+    Returns:
+        int64 (), and by name `image` (H, W, C), `labels` (H, W, N) and, if there are any, `maps`
+        (H, W, T), of the types at the head of this file.
+    """
     serialized, decode = _stored(path, manifest, split, maps)
     if cache:
         return _decoded(serialized, decode).cache().skip(start).enumerate(start)
@@ -49,7 +54,11 @@ def read_endlessly(
     seed: int,
     start: int = 0,
 ) -> tf.data.Dataset:
-    """Yield (running number, decoded example) in an order of its own each round; see `endless`."""
+    """Yield (running number, decoded example) in an order of its own each round; see `endless`.
+
+    Returns:
+        int64 () and tensors (H, W, ...) as those of `read_in_order`.
+    """
     serialized, decode = _stored(path, manifest, split, maps)
     count = manifest.splits[split].images
     if cache:
@@ -64,7 +73,7 @@ def endless(examples: tf.data.Dataset, count: int, seed: int, start: int) -> tf.
 
     Args:
         examples: To be shuffled.
-        count: How many they are.
+        count: How many they are, at least 1.
         seed: Decides, with the number of the round, the order.
         start: Examples to leave out, as if they had been seen.
     """

@@ -29,6 +29,10 @@ KNOTS_PER_SIGMA = 1.5
 def filter_maps(maps: tf.Tensor, sigma_pixels: float) -> tf.Tensor:
     """Smooth by a Gaussian, as `cv2.GaussianBlur` does.
 
+    Args:
+        maps: (C, H, W), any numeric dtype.
+        sigma_pixels: Standard deviation, above 0.
+
     Returns:
         float32 (C, H, W).
     """
@@ -38,6 +42,10 @@ def filter_maps(maps: tf.Tensor, sigma_pixels: float) -> tf.Tensor:
 
 def spline_rows(maps: tf.Tensor, sigma_pixels: float) -> tf.Tensor:
     """Smooth by a Gaussian, into what `fields.add_spline_rows` makes pixels of.
+
+    Args:
+        maps: (C, H, W), any numeric dtype and static shape.
+        sigma_pixels: Standard deviation, above 0.
 
     Returns:
         float32 (K, W, C), rows of spline coefficients of `DEGREE`.

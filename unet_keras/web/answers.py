@@ -116,13 +116,24 @@ class Found:
         question: Question,
         classes: tuple[str, ...] = (),
     ) -> "Found":
-        """Find the instances in an image's probabilities."""
+        """Find the instances in an image's probabilities.
+
+        Args:
+            name: Of the image; may be empty.
+            image: (H, W, C).
+            probabilities: Float32 (H, W, K).
+            question: Says how.
+            classes: Names of background and classes.
+
+        Raises:
+            InputError: The probabilities are none.
+        """
         labels = question.rules.label(foreground_of(probabilities))
         return cls(name, image, probabilities, labels, question, classes)
 
     @property
     def probability(self) -> np.ndarray:
-        """Float32 (H, W), of foreground."""
+        """Float32 (H, W) in [0, 1], of foreground."""
         return foreground_of(self.probabilities)
 
 
@@ -137,7 +148,7 @@ def render(found: Found) -> tuple[bytes, str]:
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """Return size, count, confluency and instances of an image, for JSON."""
+    """Return size in pixels, count, confluency in [0, 1] and instances of an image, for JSON."""
     height, width = found.labels.shape
     instances = describe_instances(found)
     named = {"name": found.name} if found.name else {}
@@ -156,8 +167,8 @@ def describe(found: Found) -> dict[str, Any]:
 def describe_instances(found: Found) -> list[dict[str, Any]]:
     """Return id, area, bbox (x, y, width, height), centroid (x, y), score and outline of each.
 
-    The score is the mean probability of foreground. Of several classes, `class` is the one whose
-    probabilities in the instance have the largest sum.
+    Lengths and places are in pixels. The score is the mean probability of foreground, in [0, 1].
+    Of several classes, `class` is the one whose probabilities in the instance have the largest sum.
     """
     labels = found.labels
     numbers = np.arange(1, int(labels.max(initial=0)) + 1)
@@ -203,7 +214,8 @@ def polygons(mask: np.ndarray, *, left: int = 0, top: int = 0) -> list[list[floa
         top: Likewise.
 
     Returns:
-        The outer outlines, each x0, y0, x1, y1, ...; several only where pieces meet at corners.
+        The outer outlines in pixels, each x0, y0, x1, y1, ...; several only where pieces meet at
+        corners.
     """
     outlines = []
     for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):

@@ -34,7 +34,7 @@ class Limits:
     """What one request may cost.
 
     Attributes:
-        body_bytes: Of its body.
+        body_bytes: Of its body, in bytes.
         pixels: Of its images together.
         images: How many of them.
         seconds: From its first byte to its answer.

@@ -40,7 +40,8 @@ def predict(body: bytes, predictor: Predictor, limits: Limits) -> dict[str, Any]
         limits: Of the request.
 
     Returns:
-        `predictions` or `outputs`, for JSON.
+        `predictions` or `outputs`, for JSON: of each image its probabilities as lists (H, W, K),
+        and with `encoded` its `sizes`, height and width in pixels.
 
     Raises:
         Refusal: 400 for what is no such request, 413 where it is too large, 415 and 422 for files
