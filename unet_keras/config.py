@@ -32,7 +32,16 @@ from unet_keras.settings import (
 
 @dataclass(frozen=True)
 class Config:
-    """A whole experiment; the defaults train on synthetic cells within minutes on two cores."""
+    """A whole experiment; the defaults train on synthetic cells within minutes on two cores.
+
+    Each section is documented in `settings`.
+
+    Attributes:
+        seed: Decides all that is drawn at random, in [0, 2^31).
+
+    Raises:
+        InputError: Fields of several sections do not go together.
+    """
 
     seed: int = 0
     source: Source = field(default_factory=Source)

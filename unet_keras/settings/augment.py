@@ -21,19 +21,20 @@ class Augmentation:
             2015). `smooth`: noise in every pixel, smoothed by a Gaussian (Simard et al. 2003).
         grid: Rows and columns of the coarse grid; it spans the crop.
         deviation_pixels: Standard deviation of the grid's displacements (2015: 10), cut at three
-            deviations; 0 for none.
+            deviations; at least 0, which is none.
         alpha: Factor on the smoothed noise, in pixels (`smooth`; noise uniform in [-1, 1)). The
             field's standard deviation is 0.16 alpha / sigma pixels.
-        sigma: Standard deviation of the Gaussian, in pixels (`smooth`).
-        rotation_degrees: Largest angle, to either side.
-        shift_pixels: Largest shift, to each side; random crops shift anyway.
-        zoom: Smallest and largest magnification.
+        sigma: Standard deviation of the Gaussian, in pixels, above 0 (`smooth`).
+        rotation_degrees: Largest angle, to either side, at least 0.
+        shift_pixels: Largest shift, to each side, at least 0; random crops shift anyway.
+        zoom: Smallest and largest magnification, above 0.
         flip: Whether to mirror at random, in both directions.
-        brightness: Largest shift, as a share of the grey values' standard deviation.
-        contrast: Largest change of contrast, as a share of it.
-        gamma: Smallest and largest power, applied between an image's extremes.
-        noise: Largest standard deviation of added noise, as a share of the grey values'.
-        blur_pixels: Largest standard deviation of a Gaussian blur.
+        brightness: Largest shift, as a share of the grey values' standard deviation, at least 0.
+        contrast: Largest change of contrast, as a share of it, at least 0.
+        gamma: Smallest and largest power, above 0, applied between an image's extremes.
+        noise: Largest standard deviation of added noise, as a share of the grey values', at least
+            0.
+        blur_pixels: Largest standard deviation of a Gaussian blur, at least 0.
         image_order: 1 samples images linearly, which is fast but blurs them, so that a network
             learns from softer images than it will see; 3 by cubic splines, which does not.
         jit_compile: Whether the resampling is compiled by XLA.

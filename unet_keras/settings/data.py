@@ -29,13 +29,14 @@ class Source:
         on_leak: What happens to an image that is in train and in another split too (coco).
         mask_kind: What the masks' values mean (folders): two-valued, one number an instance, one
             number a class; `auto` looks at them.
-        class_values: The masks' values of class 1, 2, ... where `mask_kind` is `classes`
+        class_values: The masks' values, above 0, of class 1, 2, ... where `mask_kind` is `classes`
             (folders); empty for those found, in rising order.
         lists: Folder with train.txt, val.txt and test.txt, an image name a line (folders); empty
             for folders of these names below `images`, or else for `fractions`.
-        fractions: Share of the images for train, val and test (folders), by `seed`.
+        fractions: Share of the images for train, val and test (folders), by `seed`; each in [0, 1],
+            they add up to 1.
         split_by_group: Whether all images of a group go into the same split (folders).
-        counts: Number of images for train, val and test (synthetic).
+        counts: Number of images for train, at least 1, val and test, at least 0 (synthetic).
         size: Height and width of each image in pixels (synthetic).
     """
 
@@ -120,8 +121,8 @@ class Targets:
     Attributes:
         kind: `cells`, the instances, parted where they touch; `boundary`, 1 on their outermost
             pixels; `cells_and_borders`, three classes: background, inside, outermost pixels.
-        outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
-        sigma_pixels: Width of the border weights (Ronneberger et al. 2015, eq. 2).
+        outline_pixels: How many pixels wide the borders of `cells_and_borders` are, at least 1.
+        sigma_pixels: Width of the border weights, above 0 (Ronneberger et al. 2015, eq. 2).
         separate_touching: Whether pixels that touch another instance become background.
         overlap: Which instance owns a pixel that several cover.
     """
@@ -149,8 +150,9 @@ class Records:
     Attributes:
         path: Their folder.
         workers: Processes that convert; 0 takes one a core.
-        maps: The maps stored beside image and labels.
-        shard_images: Images a shard; 256 of LIVECell's size make 100 to 200 MB.
+        maps: The maps stored beside image and labels, (H, W) in [0, 1]: `border`, `distance`.
+        shard_images: Images a shard at most, at least 1; 256 of LIVECell's size make 100 to
+            200 MB.
     """
 
     path: str = "records/synthetic"

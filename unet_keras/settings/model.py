@@ -12,13 +12,13 @@ class Model:
     """The network.
 
     Attributes:
-        base_filters: Channels of the first level; each level below has twice as many.
-        depth: How often the contracting path halves the image.
-        stride: 2 computes at half the image's resolution, which sees twice as far in a quarter of
-            the time; 1, as published, at the image's own.
+        base_filters: Channels of the first level, at least 1; each level below has twice as many.
+        depth: How often the contracting path halves the image, at least 1.
+        stride: At least 1; 2 computes at half the image's resolution, which sees twice as far in a
+            quarter of the time; 1, as published, at the image's own.
         padding: `same` keeps the image's size; `valid` is the network of 2015.
         normalization: What stands between convolution and ReLU.
-        dropout: Share of features dropped at the end of the contracting path.
+        dropout: Share of features dropped at the end of the contracting path, in [0, 1).
         output: Of one class beside the background: `sigmoid`, one logit, or `softmax`, two.
     """
 
@@ -46,13 +46,15 @@ class Loss:
     """What training minimizes.
 
     Attributes:
-        cross_entropy: Factor of the pixel-weighted cross-entropy.
-        dice: Factor of the Dice loss.
-        distance: Factor of the distance map's loss; above 0 the network has the map as a further
-            output, and the watershed starts from it.
-        border_weight: w0, the weight of a pixel squeezed between two instances (2015: 10).
-        class_weights: w_c, the weight of background, class 1, ...; empty for 1 everywhere, or
-            `balanced` for the number of pixels over classes times the class's pixels.
+        cross_entropy: Factor of the pixel-weighted cross-entropy, at least 0.
+        dice: Factor of the Dice loss, at least 0; not both are 0.
+        distance: Factor of the distance map's loss, at least 0; above, the network has the map as a
+            further output, and the watershed starts from it.
+        border_weight: w0, the weight of a pixel squeezed between two instances (2015: 10), at
+            least 0.
+        class_weights: w_c, the weight of background, class 1, ..., each at least 0; empty for 1
+            everywhere, or `balanced` for the number of pixels over classes times the class's
+            pixels.
         normalize: What an image's weighted cross-entropies are divided by: the sum of its
             `weights`, the number of its `pixels`, or nothing (`none`; 2015, eq. 1).
     """

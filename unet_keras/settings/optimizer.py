@@ -12,14 +12,17 @@ class Optimizer:
 
     Attributes:
         kind: `adam`, or `sgd` with momentum.
-        momentum: Of SGD: how much of a step the next one repeats (Ronneberger et al. 2015: 0.99).
-        betas: Of Adam: how much the running means of gradients and of their squares keep a step.
+        momentum: Of SGD, in [0, 1): how much of a step the next one repeats (Ronneberger et al.
+            2015: 0.99).
+        betas: Of Adam, each in [0, 1): how much the running means of gradients and of their squares
+            keep a step.
         amsgrad: Whether Adam divides by the greatest such mean of squares so far (Reddi et al.
             2018).
-        weight_decay: Share of each kernel that a step takes away, times the learning rate.
+        weight_decay: Share of each kernel that a step takes away, times the learning rate; at least
+            0.
         clip_norm: Longest gradient, of all weights together; 0 for no limit.
-        average: How much a running mean of the weights keeps a step; validation and saved networks
-            use the mean. 0 for none.
+        average: How much a running mean of the weights keeps a step, in [0, 1); validation and
+            saved networks use the mean. 0 for none.
     """
 
     kind: Literal["adam", "sgd"] = "adam"

@@ -11,7 +11,7 @@ class Pipeline:
 
     Attributes:
         crop: Height and width in pixels of what the network sees in training.
-        batch_size: Images a batch.
+        batch_size: Images a batch, at least 1.
         cache: Whether decoded records stay in memory.
     """
 

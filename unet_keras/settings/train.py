@@ -14,17 +14,17 @@ class Phase:
     """One stretch of training.
 
     Attributes:
-        epochs: Its length.
+        epochs: Its length, at least 1.
         steps: Its length in batches instead; 0 for `epochs`.
         augment: In place of `augment.mode`, if given: none, replace or append.
-        learning_rate: At its start, after the warm-up.
+        learning_rate: At its start, after the warm-up; above 0.
         schedule: Whether the rate stays, falls by the same share each step, or along half a cosine.
-        final_share: What is left of the rate at its end, as a share of it.
-        warmup_steps: Batches in which the rate rises evenly from zero.
+        final_share: What is left of the rate at its end, as a share of it in [0, 1].
+        warmup_steps: Batches in which the rate rises evenly from zero, at least 0.
         optimizer: Whether what the optimizer gathered before is kept or reset at its start.
-        cross_entropy: In place of `loss.cross_entropy`, if given.
-        dice: In place of `loss.dice`, if given.
-        border_weight: In place of `loss.border_weight`, if given.
+        cross_entropy: In place of `loss.cross_entropy`, if given; at least 0.
+        dice: In place of `loss.dice`, if given; at least 0.
+        border_weight: In place of `loss.border_weight`, if given; at least 0.
         patience: Epochs without a better `train.monitor` after which it ends early; 0 for never.
     """
 
@@ -71,7 +71,7 @@ class Train:
             (base_filters 32, depth 3, stride 2); empty for random ones.
         precision: Of the computation; `auto` takes what the device is fast in.
         optimizer: What turns gradients into steps, the same in all phases.
-        phases: Stretches of training, one after the other.
+        phases: Stretches of training, one after the other; at least one.
         steps_per_epoch: Batches an epoch; 0 takes as many as cover the training images once.
         monitor: Which of the validation's figures the best checkpoint is chosen by; `last` keeps
             the last one, where a falling rate makes it the best and validation images are few.

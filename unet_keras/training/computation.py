@@ -117,7 +117,11 @@ class FreeInput(keras.callbacks.Callback):
 
 
 def resolve_precision(precision: str) -> str:
-    """Return Keras's policy name; `auto` is what this machine's fastest device computes in."""
+    """Return Keras's policy name; `auto` is what this machine's fastest device computes in.
+
+    Returns:
+        `float32`, `mixed_float16` or `mixed_bfloat16`.
+    """
     if precision != "auto":
         return precision
     if tf.config.list_physical_devices("GPU"):

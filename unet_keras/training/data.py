@@ -35,6 +35,9 @@ def training_data(
         start_step: The step, counted over the run.
         phase_step: The same step, counted within the phase.
         margin: Pixels that the network loses on each side.
+
+    Returns:
+        x float32 (B, H, W, C) and packed y float32 (B, H', W', 2+T), as `load_dataset` gives them.
     """
     position = stretch.data_position(start_step, phase_step)
     if stretch.augment == "append":
@@ -87,6 +90,10 @@ def validation_data(
 
 def draw_preview(config: Config, count: int) -> Path:
     """Draw the first images of the first phase that transforms any; see `preview`.
+
+    Args:
+        config: The experiment; its records must exist.
+        count: Samples, at least 1.
 
     Returns:
         The picture, beside the run folder, which is not touched.

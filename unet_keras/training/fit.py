@@ -185,7 +185,7 @@ def find_learning_rate(config: Config) -> tuple[float, Path]:
         config: The experiment; its records must exist.
 
     Returns:
-        The rate, and a picture of the test beside the run folder, which is not touched.
+        The rate, above 0, and a picture of the test beside the run folder, which is not touched.
 
     Raises:
         InputError: As `train` does.
@@ -228,6 +228,9 @@ def compiled_model(config: Config, manifest: Manifest, stretch: Stretch) -> kera
         config: The experiment.
         manifest: Of its records: channels, classes, mean and scale of the grey values.
         stretch: The phase that comes first.
+
+    Returns:
+        (B, H, W, C) -> logits (B, H', W', K + T).
     """
     model = build_network(config, manifest)
     optimizer = build_optimizer(stretch.learning_rate, **asdict(config.train.optimizer))
@@ -236,7 +239,11 @@ def compiled_model(config: Config, manifest: Manifest, stretch: Stretch) -> kera
 
 
 def build_network(config: Config, manifest: Manifest) -> keras.Model:
-    """Build the config's network for these records, with random weights."""
+    """Build the config's network for these records, with random weights.
+
+    Returns:
+        (B, H, W, C) -> logits (B, H', W', K + T), as `build_unet` gives it.
+    """
     return build_unet(
         input_channels=manifest.channels,
         num_classes=num_outputs(manifest, config.targets.kind, config.model.output),
@@ -268,7 +275,15 @@ def make_callbacks(
     stretches: Sequence[Stretch],
     validation: tf.data.Dataset | None,
 ) -> list[keras.callbacks.Callback]:
-    """Return what keeps the run's folder and shows its course; see `callbacks`."""
+    """Return what keeps the run's folder and shows its course; see `callbacks`.
+
+    Args:
+        config: The experiment.
+        run: The run's folder.
+        state: Where the run is.
+        stretches: The run's phases.
+        validation: Batches of x (B, H, W, C) and packed y (B, H', W', 2+T), if there are any.
+    """
     stretch, begun = stretches[state.phase], state.step - state.phase_step
 
     def images_of(phase_step: int) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def build_optimizer(
     """Make a Keras optimizer.
 
     Args:
-        learning_rate: Of its first step.
+        learning_rate: Of its first step, above 0.
         kind: `adam`, or `sgd` with momentum.
         momentum: Of SGD, in [0, 1).
         betas: Of Adam, each in [0, 1).
@@ -40,7 +40,7 @@ def build_optimizer(
         weight_decay: Share of each kernel that a step takes away, times the learning rate
             (Loshchilov and Hutter 2019); biases and normalizations are left alone.
         clip_norm: Longest gradient, of all weights together; 0 for no limit.
-        average: How much the running mean of the weights keeps a step; 0 for none.
+        average: How much the running mean of the weights keeps a step, in [0, 1); 0 for none.
 
     Returns:
         The optimizer. `compile` wraps it in a loss scale where the precision is float16.

@@ -39,7 +39,7 @@ class Panels(keras.callbacks.Callback):
         state: Where the run is.
         stretches: The run's phases.
         speed: Has the samples.
-        batch: One validation batch (x, y) of the packed kind, or None.
+        batch: One validation batch, x (B, H, W, C) and packed y (B, H', W', 2+T), or None.
         every: Epochs between two panels.
         classes: How many of the logits' channels are class logits.
     """
@@ -89,7 +89,7 @@ class Panels(keras.callbacks.Callback):
 
 
 def foreground_probability(logits: np.ndarray) -> np.ndarray:
-    """Return the probability of foreground, float32 (B, H, W).
+    """Return the probability of foreground, float32 (B, H, W) in [0, 1].
 
     Args:
         logits: Of the classes, float32 (B, H, W, K).

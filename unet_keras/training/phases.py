@@ -21,10 +21,10 @@ class Stretch:
         steps_per_epoch: Batches between two validations; the last epoch may be shorter.
         augment: `none` takes random crops as they are, `replace` transforms each, `append` has each
             batch of plain crops followed by the same crops transformed.
-        learning_rate: At its start, after the warm-up.
+        learning_rate: At its start, after the warm-up; above 0.
         schedule: `constant`, `exponential` to fall by the same share each step, or `cosine` to fall
             along half a cosine.
-        final_share: What is left of the rate at its end, as a share of it.
+        final_share: What is left of the rate at its end, as a share of it in [0, 1].
         warmup_steps: Batches in which the rate rises evenly from zero.
         optimizer: `keep` or `reset` what the optimizer gathered before.
         cross_entropy: Factor of the pixel-weighted cross-entropy.
@@ -60,11 +60,11 @@ class Stretch:
 
     @property
     def factors(self) -> tuple[float, ...]:
-        """Of cross-entropy, Dice loss and the distance map's."""
+        """Of cross-entropy, Dice loss and the distance map's, each at least 0."""
         return self.cross_entropy, self.dice, self.distance
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of one of its steps, counted from 0."""
+        """Return the rate of one of its steps, counted from 0; at most `learning_rate`."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.schedule == "constant":

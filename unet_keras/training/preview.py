@@ -62,7 +62,7 @@ def preview_picture(
 
     Args:
         records: Their folder.
-        count: Samples.
+        count: Samples, at least 1.
         augmentation: What happens to them.
         crop: Height and width in pixels.
         seed: Of the run.
@@ -102,7 +102,10 @@ def read_samples(
     outline_pixels: int = 1,
     margin: int = 0,
 ) -> Iterator[Sample]:
-    """Yield what `load_dataset` yields, and what it does not hand on: labels and deformation."""
+    """Yield what `load_dataset` yields, and what it does not hand on: labels and deformation.
+
+    Args and Raises are those of `preview_picture`.
+    """
     manifest = read_manifest(records)
     moving = NO_AUGMENTATION if augmentation.mode == "none" else augmentation
     batches = load_dataset(

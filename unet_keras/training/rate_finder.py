@@ -53,10 +53,16 @@ def find_rate(
 
     Args:
         model: Compiled.
-        data: Endless batches (x, y).
+        data: Endless batches, x (B, H, W, C) and packed y (B, H', W', 2+T).
         steps: At most so many; fewer where the loss grows before.
-        lowest: Rate of the first step.
-        highest: Rate of the last step.
+        lowest: Rate of the first step, above 0.
+        highest: Rate of the last step, above `lowest`.
+
+    Returns:
+        A number for each step that was taken, and the suggestion.
+
+    Raises:
+        InputError: The loss of the very first batch is no number.
     """
     test = _RangeTest(np.geomspace(lowest, highest, steps))
     model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[test], shuffle=False)
@@ -91,7 +97,7 @@ def curve_of(rates: np.ndarray, losses: Sequence[float] | np.ndarray) -> RateCur
     """Return the curve of a test, with the suggestion that the head of this file describes.
 
     Args:
-        rates: Rising, (N,).
+        rates: Rising, float64 (N,).
         losses: One a rate, (N,).
 
     Raises:

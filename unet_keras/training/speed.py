@@ -24,9 +24,9 @@ class Speed(keras.callbacks.Callback):
         kept_step: Which step's batch of an epoch is kept, from 0.
 
     Attributes:
-        figures: `images_per_second` and `input_wait_share` of the last epoch.
-        kept_batch: The parts of the batch kept of the last epoch, those of the first device; None
-            where no epoch had that step.
+        figures: `images_per_second` and `input_wait_share`, in [0, 1], of the last epoch.
+        kept_batch: The batch kept of the last epoch, float32 x (B, H, W, C) and packed y
+            (B, H', W', 2+T), those of the first device; None where no epoch had that step.
     """
 
     def __init__(self, batch_size: int, kept_step: int = 0) -> None:

@@ -27,7 +27,7 @@ def read_weights(path: Path) -> Weights:
         path: A run folder, a `.keras` file, or `default` for the network that ships.
 
     Returns:
-        The arrays of each layer that has any.
+        The arrays of each layer that has any, float32, by its name.
 
     Raises:
         InputError: There is none, or it is no Keras model.
