@@ -32,6 +32,9 @@ class TargetSettings:
         sigma_pixels: Width of the border weights, above 0.
         separate: Whether pixels that touch another instance become background.
         overlap: Which instance owns a pixel that several cover, of `OVERLAP_RULES`.
+
+    Raises:
+        InputError: A name is unknown or repeated, or the width is not above 0.
     """
 
     maps: tuple[str, ...] = ("border",)
@@ -67,8 +70,8 @@ def build_record(
         stage: Called with `labels`, `border`, `distance` around each, to measure where time goes.
 
     Returns:
-        The record; and the foreground (H, W), its labels without the pixels where instances
-        touch, or its labels themselves where they are not separated.
+        The record; and the foreground, uint16 or uint32 (H, W), its labels without the pixels where
+        instances touch, or its labels themselves where they are not separated.
 
     Raises:
         InputError: The image has values that are no finite numbers, or an outline is damaged.
@@ -123,7 +126,7 @@ def warm_up(settings: TargetSettings) -> None:
 
 
 def sample_digest(sample: Sample) -> str:
-    """SHA-256 of the image and its instances as they were read, hexadecimal."""
+    """SHA-256 of the image, its shape and dtype, and its instances as read, hexadecimal."""
     digest = hashlib.sha256(f"{sample.image.dtype} {sample.image.shape}".encode())
     digest.update(np.ascontiguousarray(sample.image).data)
     digest.update(sample.classes.tobytes())

@@ -31,7 +31,8 @@ class ImageFigures:
         instances: Number of instances, vanished ones too.
         labeled_pixels: Pixels that an instance owns.
         touching_instances: Instances that have a pixel beside another instance.
-        accuracy_connected: Segmentation accuracy of the connected components of the labels.
+        accuracy_connected: Segmentation accuracy of the connected components of the labels, in
+            [0, 1].
         accuracy_separated: The same after touching instances are separated.
         without_pixels: Annotated instances that cover no pixel, left out.
     """
@@ -54,7 +55,14 @@ class ImageFigures:
     def of(
         cls, record: Record, separated: np.ndarray, owners: "Owners", *, without_pixels: int = 0
     ) -> "ImageFigures":
-        """Count one record, whose labels are given with and without their contact lines."""
+        """Count one record, whose labels are given with and without their contact lines.
+
+        Args:
+            record: Has them with the contact lines.
+            separated: Has them without, uint16 or uint32 (H, W).
+            owners: From the record's labels.
+            without_pixels: Annotated instances that were left out.
+        """
         height, width = record.labels.shape
         digest = hashlib.sha256(f"{record.image.dtype} {record.image.shape}".encode())
         digest.update(np.ascontiguousarray(record.image).data)

@@ -21,7 +21,7 @@ class FramingError(ValueError):
 
 
 def frame(data: bytes) -> bytes:
-    """Put a record between its length and checksums."""
+    """Put a record between its length and checksums, which take 16 bytes."""
     length = struct.pack("<Q", len(data))
     return length + _FOOTER.pack(_masked(length)) + data + _FOOTER.pack(_masked(data))
 

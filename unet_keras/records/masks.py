@@ -124,15 +124,17 @@ def write_masks(
     num_classes: int = 1,
     workers: int | None = None,
 ) -> Iterator[int]:
-    """Write an image and a mask for each reference; files that are there are replaced.
+    """Write an image, uint8 or uint16 (H, W), and a mask, uint8 (H, W), for each reference.
+
+    Files that are there are replaced.
 
     Args:
         references: The images.
         names: From `mask_names`.
         directory: DIR, as `make_folders` left it.
         settings: What the masks are made with.
-        num_classes: K; with more than one, masks hold the class index.
-        workers: Processes; None takes one a core.
+        num_classes: K, at least 1; with more than one, masks hold the class index.
+        workers: Processes, at least 1; None takes one a core.
 
     Yields:
         How many images were just written.

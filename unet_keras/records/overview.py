@@ -36,7 +36,8 @@ def overview(
         remarks: The same in sentences.
 
     Returns:
-        What `report.json` holds; `remarks` are the source's and those on what was found here.
+        What `report.json` holds: shares and accuracies in [0, 1], areas in pixels, None where there
+        is nothing to tell; `remarks` are the source's and those on what was found here.
     """
     group_names = sorted({one.group for one in figures})
     of_group = {name: [one for one in figures if one.group == name] for name in group_names}

@@ -59,7 +59,7 @@ class PartResult:
 
     Attributes:
         name: Of the part.
-        bytes: Size of its file.
+        bytes: Size of its file in bytes.
         sha256: Of its file, hexadecimal.
         statistics: What was counted.
         seconds: Where the time went, by stage; empty for parts of an earlier run.

@@ -50,6 +50,10 @@ def working_folder(path: Path) -> Iterator[Path]:
 
     What is finished stays where the machine ended the conversion, and goes where the data did:
     then nothing half-written is left.
+
+    Raises:
+        InputError: The folder cannot be written to.
+        UnfinishedError: Another process is converting into it.
     """
     work = path / WORK_FOLDER
     made = [folder for folder in (path, *path.parents) if not folder.exists()]

@@ -16,7 +16,7 @@ class Shard:
     Attributes:
         file: Its name, in the manifest's folder.
         images: Number of records.
-        bytes: Its size.
+        bytes: Its size in bytes.
         sha256: Of its content, hexadecimal.
     """
 

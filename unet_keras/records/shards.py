@@ -52,6 +52,12 @@ def plan_shards(
 ) -> list[ShardPlan]:
     """Lay out shards of about equal size, in the order of splits and references.
 
+    Args:
+        references: The images.
+        work: The folder of the conversion.
+        settings: What is made of each image.
+        shard_images: Images a shard at most, at least 1.
+
     Raises:
         InputError: There is no image, or `shard_images` is below 1.
     """

@@ -22,6 +22,11 @@ class GreyValues:
     """Count, mean and sum of squared deviations of grey values, which merge without cancellation.
 
     Chan, Golub and LeVeque (1979), Updating formulae and a pairwise algorithm for variances.
+
+    Attributes:
+        count: Values of all pixels and channels.
+        mean: Their mean; 0 without any.
+        squares: Sum of their squared deviations from it, at least 0.
     """
 
     count: int = 0
@@ -100,7 +105,8 @@ class Statistics:
 
         Args:
             record: The record.
-            foreground: Its labels without the pixels where instances touch, (H, W).
+            foreground: Its labels without the pixels where instances touch, uint16 or uint32
+                (H, W).
             without_pixels: Annotated instances that were left out.
         """
         count = len(record.outlines)

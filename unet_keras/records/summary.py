@@ -26,7 +26,7 @@ def summarize(
         statistics: What was counted, by split.
         shards: The files, by split.
         settings: What was made of each image.
-        num_classes: Fewest classes to reckon with; more where more occur.
+        num_classes: Fewest classes to reckon with, at least 1; more where more occur.
         configuration: What the caller asked for.
 
     Raises:

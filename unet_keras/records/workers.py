@@ -25,7 +25,8 @@ def convert_parts(parts: Sequence[Part], *, workers: int | None = None) -> Itera
 
     Args:
         parts: What to convert.
-        workers: Number of processes; None takes one a core. One converts in this process.
+        workers: Number of processes, at least 1; None takes one a core. One converts in this
+            process.
 
     Raises:
         InputError: An image is damaged.
@@ -44,7 +45,7 @@ def run_tasks(
     Args:
         function: Of a module's top level, so that other processes find it.
         tasks: What to call it on, small and picklable.
-        workers: Number of processes; None takes one a core. One works in this process.
+        workers: Number of processes, at least 1; None takes one a core. One works in this process.
 
     Raises:
         InputError: What the function raised.
@@ -78,7 +79,7 @@ def run_tasks(
 
 
 def worker_count(workers: int | None, parts: int) -> int:
-    """How many processes to start: never more than there is work for.
+    """How many processes to start, 1 to `MOST_WORKERS`: never more than there is work for.
 
     Raises:
         InputError: `workers` is below 1.

@@ -61,9 +61,9 @@ def write_records(
         sigma_pixels: Width of the border weights, above 0.
         separate: Whether pixels that touch another instance become background.
         overlap: Which instance owns a pixel that several cover.
-        workers: Processes that convert; None takes one a core.
+        workers: Processes that convert, at least 1; None takes one a core.
         shard_images: Images a shard at most, at least 1.
-        num_classes: K, where more classes may occur than do.
+        num_classes: K, where more classes may occur than do, at least 1.
         progress: Called with the number of images that were just finished.
         configuration: What the caller asked for, to be kept in the manifest; JSON values.
         seconds: Filled with the seconds spent in each stage, added up over all processes.

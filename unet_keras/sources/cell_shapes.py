@@ -27,11 +27,11 @@ class CellType:
         spacing_pixels: Least distance between centers, on average; measured in a metric that
             shortens the long axis of elongated cells.
         radius: Radius of a cell on its own, in units of its spacing.
-        elongation: Length over width.
+        elongation: Length over width, at least 1.
         arms: Protrusions of a cell on its own.
-        colony_fraction: Share of the image that is overgrown.
+        colony_fraction: Share of the image that is overgrown, in [0, 1].
         colony_pixels: Extent of a colony.
-        rounded: Share of cells that rounded up, as before division.
+        rounded: Share of cells that rounded up, as before division, in [0, 1].
         rim: Grey values of the bright rim above the background.
         halo: Grey values of the halo around a colony above the background.
         shade: Grey values below the background of a cell's margin, a measure of its height.

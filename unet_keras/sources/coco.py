@@ -39,7 +39,7 @@ class CocoReference(SampleReference):
         image_path: The image.
         json_path: The file of its annotations.
         json_digest: SHA-256 of that file.
-        size: Height and width the JSON states; None where it states none.
+        size: Height and width in pixels that the JSON states; None where it states none.
         image_ids: The ids the image has in the JSON, several where it is listed repeatedly.
         starts: int64 (n,), the first byte of each annotation.
         lengths: int32 (n,), its length in bytes.

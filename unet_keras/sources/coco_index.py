@@ -33,7 +33,7 @@ class IndexedImage:
 
     Attributes:
         name: Its `file_name`.
-        size: Height and width, None where the file states none.
+        size: Height and width in pixels, None where the file states none.
         ids: Its ids, several where it is listed repeatedly.
         starts: int64 (n,), the first byte of each annotation in the file.
         lengths: int32 (n,), its length in bytes.

@@ -62,8 +62,9 @@ def trace_outlines(
     """Rasterize segmentations through pycocotools, several polygons of one instance united.
 
     Args:
-        segmentations: Polygons, compressed or uncompressed run lengths of n instances.
-        size: Height and width of the image.
+        segmentations: Polygons (lists of x0, y0, x1, y1, ... in pixels), compressed or
+            uncompressed run lengths of n instances.
+        size: Height and width of the image in pixels.
         names: What to call each instance in an error.
 
     Returns:

@@ -113,7 +113,7 @@ def _plain(mask: Path) -> str:
 
 
 def mask_values(pair: ImageMask) -> set[int]:
-    """The values of a mask that are not background."""
+    """The values of a mask that are not background: whole numbers above 0."""
     return set(np.unique(read_mask(pair.mask, page=pair.page)).tolist()) - {0}
 
 

@@ -19,7 +19,7 @@ def draw_splits(
 
     Args:
         units: What each image belongs to: its group, or its own name.
-        fractions: Share of the images for train, val and test; they add up to 1.
+        fractions: Share of the images for train, val and test, in [0, 1]; they add up to 1.
         seed: Decides the draw.
 
     Returns:

@@ -40,7 +40,8 @@ class FolderReference(SampleReference):
         mask_path: The mask, or the stack it is a page of.
         page: The page of both, counted from 0; None for single images.
         kind: What the mask's values mean, one of `MASK_KINDS` without `auto`.
-        class_values: The mask's value of class 1, 2, ...; empty unless `kind` is `classes`.
+        class_values: The mask's value, above 0, of class 1, 2, ...; empty unless `kind` is
+            `classes`.
     """
 
     image_path: Path
@@ -120,8 +121,8 @@ def folder_references(
         masks: Folder of masks with the same names, or one stack.
         kind: What the masks' values mean; `auto` looks at them, and asks where that is not clear.
         class_values: The masks' values of class 1, 2, ... for `classes`; those found where empty.
-        fractions: Share of the images for train, val and test, where neither folders nor lists
-            tell the split.
+        fractions: Share of the images for train, val and test, in [0, 1], where neither folders
+            nor lists tell the split; they add up to 1.
         lists: Names by split, as `listed_splits` takes them; other images are left out.
         seed: Decides which image goes into which split.
         group_pattern: Regular expression on the file name; its first group is the image's group.

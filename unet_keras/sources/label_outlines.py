@@ -22,7 +22,8 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mask: Integers (H, W), 0 background.
 
     Returns:
-        labels, integers (H, W), 0 background, 1..n; and the mask's value in each component, (n,).
+        labels, integers (H, W), 0 background, 1..n; and the mask's value in each component, (n,),
+        of its dtype.
     """
     labels = measure.label(mask, background=0, connectivity=1)
     numbers, first = np.unique(labels, return_index=True)
@@ -39,7 +40,7 @@ def trace_labels(labels: np.ndarray) -> tuple[list[bytes], np.ndarray]:
         labels: Integers (H, W), 0 background, any numbers for instances.
 
     Returns:
-        The outlines, and the numbers they had, (n,) in rising order.
+        The outlines, codes of size (H, W), and the numbers they had, (n,) in rising order.
     """
     height, width = labels.shape
     columns = labels.T.ravel()  # COCO codes run down the columns

@@ -67,7 +67,7 @@ class SyntheticReference(SampleReference):
     size: tuple[int, int]
 
     def load(self) -> Sample:
-        """Draw the image and its instances; the same every time."""
+        """Draw the image, uint8 (H, W), and its instances, of class 1; the same every time."""
         image, cells = self.draw()
         codes = encode(cells.polygons, self.size)
         return Sample(
