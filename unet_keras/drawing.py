@@ -264,7 +264,7 @@ def panel(
     pictures = [[_as_picture(image) for image in row] for row in rows]
     columns = max((len(row) for row in pictures), default=0)
     if not columns:
-        raise ValueError("panel() got no picture; expected rows of images.")
+        raise ValueError(f"panel() got no picture in {len(rows)} rows; expected rows of images.")
     widths = [max(row[c].shape[1] for row in pictures if c < len(row)) for c in range(columns)]
     heights = [max((picture.shape[0] for picture in row), default=0) for row in pictures]
     font_size = int(np.clip(min(widths) // 14, 11, 28))

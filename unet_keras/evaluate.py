@@ -100,11 +100,15 @@ def _demand_fitting(
         InputError: Names the option.
     """
     if arguments.tune_by and not arguments.tune:
-        raise InputError("--tune-by says what --tune makes as high as possible: give --tune too")
+        raise InputError(
+            f"--tune-by {arguments.tune_by} says what --tune makes as high as possible: give "
+            "--tune too"
+        )
     if arguments.predictions or arguments.truth:
         if not (arguments.predictions and arguments.truth) or runs or arguments.tune:
             raise InputError(
-                "--predictions DIR and --truth DIR belong together, without RUN_DIR and --tune"
+                f"--predictions {arguments.predictions or 'DIR'} and --truth "
+                f"{arguments.truth or 'DIR'} belong together, without RUN_DIR and --tune"
             )
         return
     for option in ("output", "kind", "images"):
@@ -115,8 +119,8 @@ def _demand_fitting(
             )
     if len(runs) not in (1, 2):
         raise InputError(
-            "give one RUN_DIR to score, two to compare, or --predictions DIR and --truth DIR; "
-            "python -m unet_keras.evaluate --help says more"
+            f"{len(runs)} folders of runs came: give one RUN_DIR to score, two to compare, or "
+            "--predictions DIR and --truth DIR; python -m unet_keras.evaluate --help says more"
         )
     if len(runs) == 2 and (arguments.tune or overrides):
         given = "--tune" if arguments.tune else overrides[0]

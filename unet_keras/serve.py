@@ -71,12 +71,13 @@ def _command(arguments: argparse.Namespace) -> None:
             "pip install 'unet_keras[serve]'"
         )
     for name in ("max_megabytes", "max_megapixels", "max_images", "max_seconds"):
-        if getattr(arguments, name) <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be above 0")
+        value = getattr(arguments, name)
+        if value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} {value:g} must be above 0")
     if not 0 <= arguments.port < 2**16:
         raise InputError(f"--port {arguments.port} must be between 0 and 65535")
     if arguments.max_waiting < 0:
-        raise InputError("--max-waiting must be at least 0")
+        raise InputError(f"--max-waiting {arguments.max_waiting} must be at least 0")
     # Before the network is loaded, so that a port in use is known at once.
     with open_socket(arguments.host, arguments.port) as listener:
         _serve(arguments, listener)

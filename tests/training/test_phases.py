@@ -62,7 +62,11 @@ def test_phases_take_from_the_config_what_they_do_not_say() -> None:
     ("phases", "overrides", "message"),
     [
         (("{}", "{cross_entropy: 0, dice: 0}"), (), "phase 2 of train.phases has cross_entropy=0"),
-        (("{}", "{dice: 0}"), ("train.monitor=val_loss",), "weigh the loss differently: give"),
+        (
+            ("{}", "{dice: 0}"),
+            ("train.monitor=val_loss",),
+            r"weigh the loss differently \(.*\(1.0, 0.0, 5.0\), .*\): give",
+        ),
         (("{patience: 2}",), ("train.monitor=last",), "patience must be 0"),
         (("{patience: -1}",), (), "patience=-1 must be at least 0"),
         (("{learning_rate: 0}",), (), "learning_rate=0.* must be above 0"),

@@ -54,7 +54,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(metrics["images"], list):
-            raise TypeError("images is no list")
+            raise TypeError(f"images is {type(metrics['images']).__name__}, no list")
         if not all(isinstance(row["file_name"], str) for row in metrics["images"]):
             raise TypeError("a file_name is no text")
     except (ValueError, KeyError, TypeError) as error:

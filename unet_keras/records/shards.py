@@ -62,7 +62,7 @@ def plan_shards(
         InputError: There is no image, or `shard_images` is below 1.
     """
     if not references:
-        raise InputError("There is no image to convert; check the source.")
+        raise InputError(f"There is no image to convert into {work.parent}; check the source.")
     if shard_images < 1:
         raise InputError(f"records.shard_images={shard_images} must be at least 1.")
     plans = []

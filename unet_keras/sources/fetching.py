@@ -139,7 +139,7 @@ def _receive(url: str, path: Path, part: FileIO, report: Progress) -> _Version:
         version, start = _version(url, response.status, response.headers, known)
         if start not in (0, offset):
             part.truncate(0)
-            raise _CutOffError("the server sends another piece than was asked for")
+            raise _CutOffError(f"the server sends another piece than the one from byte {offset} on")
         part.truncate(start)
         part.seek(start)
         _demand_room(path, version.length - start)
@@ -158,7 +158,7 @@ def _version(
     """Read which version a response is of, and at which byte it begins."""
     if status == 206:
         if known is None:
-            raise _CutOffError("the server sends a piece that was not asked for")
+            raise _CutOffError(f"the server sends a piece of {url} that was not asked for")
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
         if match and int(match[2]) == known.length:
             return known, int(match[1])

@@ -93,7 +93,7 @@ def _checked(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfi
             raise UnsoundArchiveError(archive, f"it has two files {str(path)!r}")
         members[str(path)] = info
     if not members:
-        raise UnsoundArchiveError(archive, "it holds no image")
+        raise UnsoundArchiveError(archive, f"it holds no image among {len(infos)} members")
     tops = {PurePosixPath(name).parts[0] for name in members}
     if len(tops) == 1 and not any(name in tops for name in members):
         members = {name.partition("/")[2]: info for name, info in members.items()}

@@ -85,7 +85,8 @@ def plan(config: Config, steps_per_epoch: int) -> list[Stretch]:
     if config.train.monitor == "val_loss" and len(weights) > 1:
         raise InputError(
             "train.monitor=val_loss cannot compare epochs of phases that weigh the loss "
-            "differently: give train.monitor=val_dice or val_iou"
+            f"differently (cross_entropy, dice, border_weight: {sorted(weights)}): give "
+            "train.monitor=val_dice or val_iou"
         )
     return stretches
 

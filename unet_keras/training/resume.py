@@ -117,7 +117,9 @@ def newest_state(run: Path) -> RunState | None:
     try:
         state = RunState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
         if state.epoch != _epoch_of(newest) or not _is_sound(state):
-            raise ValueError("state.json does not hold what a checkpoint of this epoch does")
+            raise ValueError(
+                f"state.json does not hold what a checkpoint of epoch {_epoch_of(newest)} does"
+            )
     except PermissionError:
         raise
     except (OSError, ValueError, TypeError) as error:

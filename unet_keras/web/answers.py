@@ -77,13 +77,18 @@ class Question:
         try:
             numbers = {name: kind(query[name]) for name, kind in kinds.items() if name in query}
         except ValueError:
+            given = ", ".join(f"{name}={query[name]!r}" for name in kinds if name in query)
             raise Refusal(
-                400, "threshold must be a number and minimum_area a whole number"
+                400, f"{given}: threshold must be a number and minimum_area a whole number"
             ) from None
         rules = replace(self.rules, **method, **numbers)
         # Turned so that NaN fails it.
         if not 0 < rules.threshold < 1 or rules.minimum_area < 0:
-            raise Refusal(400, "threshold must be between 0 and 1, minimum_area at least 0")
+            raise Refusal(
+                400,
+                f"threshold={rules.threshold} must be between 0 and 1, "
+                f"minimum_area={rules.minimum_area} at least 0",
+            )
         return replace(self, **values, rules=rules)
 
 

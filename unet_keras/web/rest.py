@@ -92,7 +92,8 @@ def _parse(body: bytes) -> dict[str, Any]:
             400, f"there is no key {sorted(unknown)[0]!r}; give instances or inputs, signature_name"
         )
     if ("instances" in request) == ("inputs" in request):
-        raise Refusal(400, "give one of instances and inputs")
+        came = "both" if "inputs" in request else "neither"
+        raise Refusal(400, f"give one of instances and inputs, not {came}")
     return request
 
 
@@ -103,7 +104,7 @@ def _refuse_constant(text: str) -> float:
 def _rows(instances: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """Bring rows, each an object of inputs or the only input by itself, into columns."""
     if not isinstance(instances, list):
-        raise Refusal(400, "instances must be a list")
+        raise Refusal(400, f"instances must be a list, not {type(instances).__name__}")
     if len(names) > 1:
         raise Refusal(400, f"{' and '.join(names)} have no rows in common: give inputs instead")
     name = names[0]
