@@ -245,7 +245,7 @@ def _segment_large(
         )
     file = predictor.path / "model.keras" if predictor.path.is_dir() else predictor.path
     with (
-        TiffRegions(picture.path, picture.page or 0) as image,
+        TiffRegions(picture.path, picture.page or 0, channels=predictor.channels) as image,
         file.open("rb") as content,
         tqdm(unit="part", leave=False, disable=not sys.stderr.isatty()) as bar,
     ):

@@ -15,8 +15,10 @@ from unet_keras.inference import blocks, large, strips
 from unet_keras.inference.cells import measure_cells
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.outlines import as_cells
+from unet_keras.inference.pictures import fit_channels
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.tiling import predict_tiled
+from unet_keras.sources.images import read_image
 
 RULES = InstanceRules(minimum_area=20)
 PARTS = {"block": 64, "margin": 40}
@@ -198,6 +200,40 @@ def test_regions_of_tiffs_are_what_tifffile_reads(rng, tmp_path, dtype, channels
         assert (opened.shape, opened.dtype) == (expected.shape, dtype)
         for region in (np.s_[0:130, 0:117], np.s_[60:70, 40:117], np.s_[129:130, 0:1]):
             np.testing.assert_array_equal(opened[region], expected[region])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("dtype", "samples", "options"),
+    [
+        (np.uint32, (), {}),
+        (np.int16, (), {}),
+        (np.float64, (), {}),
+        (np.uint8, (3,), {"photometric": "rgb"}),
+        (np.uint8, (4,), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        (np.uint16, (4,), {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
+        (np.uint8, (2,), {"photometric": "minisblack", "extrasamples": ["unassalpha"]}),
+    ],
+)
+def test_regions_have_the_grey_values_of_whole_images(
+    rng, tmp_path, dtype, samples, options, channels
+):
+    path = tmp_path / "image.tif"
+    image = rng.integers(0, 250, (70, 90, *samples)).astype(dtype)
+    tifffile.imwrite(path, image, tile=(64, 48), planarconfig="contig", **options)
+    expected = fit_channels(read_image(path), channels)
+    with TiffRegions(path, channels=channels) as opened:
+        assert (opened.shape, opened.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(opened[0:70, 0:90], expected)
+        np.testing.assert_array_equal(opened[60:70, 40:90], expected[60:70, 40:90])
+
+
+def test_palettes_and_two_values_are_refused(tmp_path):
+    path = tmp_path / "image.tif"
+    for mode, message in (("P", "8 bits of PALETTE"), ("1", "1 bits of")):
+        Image.new(mode, (64, 64)).save(path)
+        with pytest.raises(InputError, match=rf"image\.tif has {message}.* save it so"):
+            TiffRegions(path)
 
 
 def test_tiled_files_are_ome_with_their_pixel_size(rng, tmp_path):

@@ -25,7 +25,6 @@ from unet_keras.errors import InputError
 from unet_keras.inference.blocks import BLOCK, CELLS, LABELS, MARGIN, Found, label_blocks
 from unet_keras.inference.cells import Ranges, Row, count_row
 from unet_keras.inference.instances import InstanceRules
-from unet_keras.inference.pictures import fit_channels
 from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read_raw
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.writing import whole_file
@@ -49,7 +48,7 @@ class LargeImage:
     """What to segment, and how.
 
     Attributes:
-        image: Its pixels.
+        image: Its pixels, with the channels that the network takes.
         name: What its results are called by.
         title: What tables call it.
         group: Its cell type.
@@ -125,10 +124,8 @@ def segment_large(
     ]
     if claim(folder, {**large.identity, "file": file, "settings": settings}):
         logger.info("%s: going on where it was stopped", large.title)
-    channels = large.model.input_shape[-1]
     predict_strips(
         large.model, image, folder, tile=large.tile, halo=large.halo, kind=large.kind,
-        adapt=lambda window: fit_channels(window, channels),
         progress=lambda done, total: progress("predicting", done, total),
     )  # fmt: skip
     found = label_blocks(

@@ -60,19 +60,17 @@ def predict_strips(
     tile: int,
     halo: int | None = None,
     kind: Kind = "cells",
-    adapt: Callable[[np.ndarray], np.ndarray] = lambda window: window,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
     """Write the probability of foreground of a whole image to `FOLDER/probability.raw`.
 
     Args:
         model: A network of `build_unet`.
-        image: What to predict.
+        image: What to predict, with the network's channels.
         folder: From `claim`; strips that are complete are not predicted again.
         tile: Side of the tiles in pixels.
         halo: As for `predict_tiled`.
         kind: What the network learned; not `boundary`, whose cells are found in whole images only.
-        adapt: Brings a window (h, w, C) to the network's channels.
         progress: Called with the rows that are done and all rows, after each strip.
     """
     height, width = image.shape[:2]
@@ -98,7 +96,7 @@ def predict_strips(
             for column in columns:
                 left, right = column.core
                 x = column.start + margin
-                window = predict(adapt(read_window(pixels, row, column))[np.newaxis])[0]
+                window = predict(read_window(pixels, row, column)[np.newaxis])[0]
                 core = window[top - y : bottom - y, left - x : right - x]
                 strip[:, left:right] = foreground_of(as_cells(core, kind, maps))
             file.write(strip.tobytes())

@@ -4,6 +4,7 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +12,16 @@ import numpy as np
 import tifffile
 
 from unet_keras.errors import InputError
+from unet_keras.inference.pictures import fit_channels
 
 TILE = 512
 _CACHE_BYTES = 128 * 2**20
+_GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
+_GREY_OR_COLOR = (*_GREY, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+_DAMAGE = (
+    tifffile.TiffFileError, OSError, ValueError, IndexError, TypeError, struct.error
+)  # fmt: skip
+_ALPHA = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
 
 Slices = tuple[slice, slice]
 
@@ -24,42 +32,49 @@ class TiffRegions:
     Uncompressed pages are mapped into memory for each region; of compressed ones, the tiles or
     strips that the region meets are decoded, the latest of which are kept.
 
+    Grey values are those of `read_image`: alpha is dropped, wide integers become float32.
+
     Args:
         path: The file; tiled or in strips, BigTIFF too.
         page: Which page, from 0.
+        channels: Of a network that takes them: color becomes grey, grey color (`fit_channels`).
+            None leaves them as they are.
 
     Attributes:
         shape: (H, W, C).
-        dtype: Of its grey values.
+        dtype: Of its grey values: uint8, uint16 or float32.
 
     Raises:
-        InputError: It is no TIFF file, or compressed in a way that cannot be read in parts.
+        InputError: It is no TIFF file, has a palette or less than 8 bits, or is compressed in a way
+            that cannot be read in parts.
     """
 
     ndim = 3
 
-    def __init__(self, path: Path, page: int = 0) -> None:
-        self.path = path
-        try:
-            self._file = tifffile.TiffFile(path)
-            leaf: Any = self._file.pages[page]
-            shape, self.dtype = leaf.shape, np.dtype(leaf.dtype)
-        except (
-            tifffile.TiffFileError,
-            OSError,
-            ValueError,
-            IndexError,
-            TypeError,
-            struct.error,
-        ) as error:
-            raise InputError(f"{path} cannot be read as a TIFF file: {error}") from None
-        if leaf.axes not in ("YX", "YXS"):
-            raise InputError(
-                f"{path} has axes {leaf.axes}; large images are read with their channels together "
-                "(YX or YXS): save it so"
-            )
+    def __init__(self, path: Path, page: int = 0, *, channels: int | None = None) -> None:
+        self.path, self._channels = path, channels
+        with ExitStack() as unless_fit:
+            try:
+                self._file = unless_fit.enter_context(tifffile.TiffFile(path))
+                leaf: Any = self._file.pages[page]
+                shape, self._stored_dtype = leaf.shape, np.dtype(leaf.dtype)
+            except _DAMAGE as error:
+                raise InputError(f"{path} cannot be read as a TIFF file: {error}") from None
+            if leaf.axes not in ("YX", "YXS"):
+                raise InputError(
+                    f"{path} has axes {leaf.axes}; large images are read with their channels "
+                    "together (YX or YXS): save it so"
+                )
+            if leaf.photometric not in _GREY_OR_COLOR or leaf.bitspersample < 8:
+                raise InputError(
+                    f"{path} has {leaf.bitspersample} bits of {leaf.photometric.name} a pixel; "
+                    "large images are read as grey values or RGB of 8 bits and more: save it so"
+                )
+            unless_fit.pop_all()
         self._leaf = leaf
-        self.shape = (*shape[:2], 1 if len(shape) == 2 else shape[2])
+        self._stored_shape = (*shape[:2], 1 if len(shape) == 2 else shape[2])
+        one = self._as_grey_values(np.zeros((1, 1, self._stored_shape[2]), self._stored_dtype))
+        self.shape, self.dtype = (*shape[:2], one.shape[2]), one.dtype
         self._tile = (leaf.tilelength, leaf.tilewidth) if leaf.is_tiled else (
             leaf.rowsperstrip, shape[1]
         )  # fmt: skip
@@ -84,17 +99,29 @@ class TiffRegions:
         )
         if self._leaf.is_memmappable:
             # Mapped anew each time, so that what was read before does not stay in memory.
+            dtype = self._stored_dtype
             mapped = np.memmap(
-                self.path, self._leaf.parent.byteorder + self.dtype.str[1:], "r",
-                self._leaf.dataoffsets[0], self.shape,
+                self.path, self._leaf.parent.byteorder + dtype.str[1:], "r",
+                self._leaf.dataoffsets[0], self._stored_shape,
             )  # fmt: skip
-            return np.array(mapped[top:bottom, left:right], self.dtype)
-        return self._decoded(top, bottom, left, right)
+            return self._as_grey_values(np.array(mapped[top:bottom, left:right], dtype))
+        return self._as_grey_values(self._decoded(top, bottom, left, right))
+
+    def _as_grey_values(self, stored: np.ndarray) -> np.ndarray:
+        """What `read_image` and `fit_channels` make of pixels (h, w, C) as they are stored."""
+        if self._leaf.photometric not in _GREY:
+            stored = stored[..., :3]
+        else:
+            alphas = [kind for kind in self._leaf.extrasamples if kind in _ALPHA]
+            stored = stored[..., : stored.shape[2] - len(alphas)]
+        if stored.dtype not in (np.uint8, np.uint16, np.float32):
+            stored = stored.astype(np.float32)
+        return stored if self._channels is None else fit_channels(stored, self._channels)
 
     def _decoded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         height, width = self._tile
         across = -(-self.shape[1] // width)
-        region = np.empty((bottom - top, right - left, self.shape[2]), self.dtype)
+        region = np.empty((bottom - top, right - left, self._stored_shape[2]), self._stored_dtype)
         for row in range(top // height, -(-bottom // height)):
             for column in range(left // width, -(-right // width)):
                 y, x = row * height, column * width
@@ -133,8 +160,8 @@ class TiffRegions:
                 min(width, self.shape[1] - index % across * width),
             )
             if segment is None:  # a tile that was never written is empty
-                segment = np.zeros((1, *size, self.shape[2]), self.dtype)
-            kept = segment[0, : size[0], : size[1]].astype(self.dtype, copy=False)
+                segment = np.zeros((1, *size, self._stored_shape[2]), self._stored_dtype)
+            kept = segment[0, : size[0], : size[1]].astype(self._stored_dtype, copy=False)
             self._cache[index] = kept
             while sum(part.nbytes for part in self._cache.values()) > _CACHE_BYTES:
                 self._cache.popitem(last=False)
