@@ -10,6 +10,7 @@ import logging
 import re
 import socket
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,9 @@ def _command(arguments: argparse.Namespace) -> None:
         )
     for name in ("max_megabytes", "max_megapixels", "max_images", "max_seconds"):
         value = getattr(arguments, name)
-        if value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} {value:g} must be above 0")
+        if not 0 < value < inf:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} {value:g} must be a finite number above 0")
     if not 0 <= arguments.port < 2**16:
         raise InputError(f"--port {arguments.port} must be between 0 and 65535")
     if arguments.max_waiting < 0:

@@ -171,6 +171,12 @@ def test_what_the_command_line_gave_is_kept_beside_the_choice(tmp_path):
     assert found.ensemble == ("runs/a", "runs/b")
 
 
+def test_a_section_given_at_once_is_kept_too():
+    overrides = ["evaluate={threshold: 0.3, tta: true, split: val}", "evaluate.tile=64"]
+    given = given_values(overrides, load(overrides=overrides).evaluate)
+    assert given == {"threshold": 0.3, "tta": True, "tile": 64}
+
+
 def test_values_older_than_the_model_are_warned_of(tmp_path, caplog):
     path = write_tuned(tmp_path, Tuned(InstanceRules(threshold=0.4), 0.9, 0.9, "dice", 5))
     model = tmp_path / "model.keras"

@@ -39,7 +39,9 @@ def test_without_a_web_framework(monkeypatch, capfd):
     ("arguments", "text"),
     [
         (["nowhere.keras"], "nowhere.keras"),
-        (["x.keras", "--max-images=0"], "--max-images 0 must be above 0"),
+        (["x.keras", "--max-images=0"], "--max-images 0 must be a finite number above 0"),
+        (["x.keras", "--max-megabytes=nan"], "--max-megabytes nan must be a finite number"),
+        (["x.keras", "--max-megapixels=inf"], "--max-megapixels inf must be a finite number"),
         (["x.keras", "--max-waiting=-1"], "--max-waiting -1 must be at least 0"),
         (["x.keras", "--host=203.0.113.7"], "cannot listen on 203.0.113.7"),
         (["x.keras", "--port=70000"], "--port 70000 must be between 0 and 65535"),

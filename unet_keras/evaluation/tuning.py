@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
+from omegaconf import OmegaConf
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.files import write_text
@@ -183,9 +184,8 @@ def given_values(overrides: Sequence[str], settings: Evaluate) -> dict[str, Any]
     Returns:
         By name, for YAML; without those that change neither probabilities nor instances.
     """
-    paths = [override.partition("=")[0].split(".") for override in overrides]
-    names = [path[1] for path in paths if path[0] == "evaluate" and path[1] not in _NOT_OF_RULES]
-    values = {name: getattr(settings, name) for name in names}
+    given = OmegaConf.from_dotlist(list(overrides)).get("evaluate", {})
+    values = {name: getattr(settings, name) for name in given if name not in _NOT_OF_RULES}
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
     }
