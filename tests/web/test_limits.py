@@ -1,6 +1,8 @@
 """Queue, time and memory, with a network that computes until it is told to stop."""
 
+import base64
 import http.client
+import json
 import socket
 import threading
 import time
@@ -14,6 +16,7 @@ import requests
 import uvicorn
 
 from unet_keras.inference.loading import Predictor
+from unet_keras.web import limits, rest
 from unet_keras.web.answers import Question
 from unet_keras.web.app import make_app
 from unet_keras.web.limits import Limits, Memory, Refusal
@@ -36,10 +39,10 @@ class Slow:
         return np.zeros((*image.shape[:2], 1), np.float32)
 
 
-def serve(limits: Limits, slow: Slow) -> Iterator[tuple[str, Slow]]:
+def serve(allowed: Limits, slow: Slow) -> Iterator[tuple[str, Slow]]:
     """Run the application on a free port, in a thread."""
     predictor = Predictor(Path("slow"), 1, None, {}, slow)
-    app = make_app(predictor, name="slow", limits=limits, question=Question())
+    app = make_app(predictor, name="slow", limits=allowed, question=Question())
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -176,3 +179,22 @@ def test_a_bug_is_answered_and_logged(hasty, caplog):
     slow.may = threading.Event()
     slow.may.set()
     assert post(address).status_code == 200
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "encoded"])
+def test_large_images_are_predicted_in_tiles_by_either_interface(signature, monkeypatch):
+    monkeypatch.setattr(limits, "WHOLE_IMAGE_PIXELS", 15)
+    tiles = []
+
+    def predict(image: np.ndarray, tile: int | None) -> np.ndarray:
+        tiles.append(tile)
+        return np.zeros((*image.shape[:2], 1), np.float32)
+
+    predictor = Predictor(Path("any"), 1, None, {}, predict)
+    for side, expected in ((3, None), (4, limits.TILE_PIXELS)):
+        image = np.zeros((side, side), np.uint8)
+        encoded = {"b64": base64.b64encode(encode(image)).decode()}
+        rows = [encoded if signature == "encoded" else image[..., np.newaxis].tolist()]
+        body = json.dumps({"signature_name": signature, "instances": rows}).encode()
+        rest.predict(body, predictor, LIMITS)
+        assert tiles.pop() == expected

@@ -26,6 +26,7 @@ from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
 from unet_keras import drawing
+from unet_keras.inference.cells import classes_of
 from unet_keras.inference.instances import METHODS, InstanceRules, foreground_of
 from unet_keras.sources.label_outlines import trace_labels
 from unet_keras.web.limits import Refusal
@@ -180,7 +181,7 @@ def describe_instances(found: Found) -> list[dict[str, Any]]:
     areas = np.bincount(labels.ravel(), minlength=len(numbers) + 1)[1:]
     centers = ndimage.center_of_mass(labels > 0, labels, numbers) if len(numbers) else []
     scores = np.atleast_1d(ndimage.mean(found.probability, labels, numbers))
-    classes = _classes(found, numbers)
+    classes = _classes(found)
     codes = trace_labels(labels)[0] if found.question.outlines == "rle" else []
     instances = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labels)):
@@ -232,15 +233,13 @@ def polygons(mask: np.ndarray, *, left: int = 0, top: int = 0) -> list[list[floa
     return outlines
 
 
-def _classes(found: Found, numbers: np.ndarray) -> list[str]:
+def _classes(found: Found) -> list[str]:
     """Return the class of each instance; none where there is only one."""
     count = found.probabilities.shape[-1]
     if count == 1:
         return []
-    sums = [ndimage.sum(found.probabilities[..., k], found.labels, numbers) for k in range(count)]
-    best = 1 + np.argmax(sums[1:], axis=0)
     names = found.classes if len(found.classes) == count else [str(k) for k in range(count)]
-    return [names[k] for k in np.atleast_1d(best)]
+    return [names[k] for k in classes_of(found.labels, found.probabilities)]
 
 
 def _file(found: Found, output: str) -> tuple[bytes, str]:

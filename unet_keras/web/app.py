@@ -33,14 +33,11 @@ from unet_keras.errors import InputError
 from unet_keras.inference.loading import Predictor
 from unet_keras.web import rest
 from unet_keras.web.answers import Found, Question, describe, render
-from unet_keras.web.limits import Limits, Memory, Refusal, Worker, read_body
+from unet_keras.web.limits import Limits, Memory, Refusal, Worker, read_body, tile_for
 from unet_keras.web.uploads import Upload, decode, fit, split_form
 
 logger = logging.getLogger(__name__)
 
-# Above this many pixels images are predicted in tiles, so that memory stays bounded.
-WHOLE_IMAGE_PIXELS = 2_000_000
-TILE_PIXELS = 1024
 VERSION = "1"
 
 Prepare = Callable[[bytes], Awaitable[Callable[[], Response]]]
@@ -109,9 +106,8 @@ class Service:
         image = decode(upload, pixels=self.limits.pixels if pixels is None else pixels)
         name = upload.name or "the image"
         image = fit(image, channels=network.channels, dtype=network.image_dtype, name=name)
-        tile = TILE_PIXELS if image.shape[0] * image.shape[1] > WHOLE_IMAGE_PIXELS else None
         try:
-            probabilities = network(image, tile=tile)
+            probabilities = network(image, tile=tile_for(image.shape))
             classes = tuple(network.metadata.get("classes", ()))
             return Found.of(upload.name, image, probabilities, question, classes)
         except InputError as error:

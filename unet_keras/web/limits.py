@@ -15,6 +15,9 @@ from starlette.requests import Request
 
 Result = TypeVar("Result")
 
+WHOLE_IMAGE_PIXELS = 2_000_000
+TILE_PIXELS = 1024
+
 
 class Refusal(Exception):  # noqa: N818 - not the server's error but its answer
     """An answer other than 200.
@@ -46,6 +49,14 @@ class Limits:
     images: int = 16
     seconds: float = 60.0
     waiting: int = 16
+
+
+def tile_for(shape: tuple[int, ...]) -> int | None:
+    """Return the side of the tiles that an image (H, W, C) is predicted in; None for in one piece.
+
+    Large images are predicted in tiles, so that memory stays bounded.
+    """
+    return TILE_PIXELS if shape[0] * shape[1] > WHOLE_IMAGE_PIXELS else None
 
 
 async def read_body(request: Request, limits: Limits, memory: "Memory") -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.inference.loading import Predictor
-from unet_keras.web.limits import Limits, Refusal
+from unet_keras.web.limits import Limits, Refusal, tile_for
 from unet_keras.web.uploads import Upload, decode, fit, too_many_images
 
 # A probability takes about 20 characters in JSON, and 32 bytes of Python on the way there.
@@ -182,7 +182,7 @@ def _predict(images: list[np.ndarray], predictor: Predictor, tile: int | None) -
         fit(image, channels=predictor.channels, dtype=predictor.image_dtype, name=f"image {number}")
         for number, image in enumerate(images, 1)
     ]
-    predicted = [predictor(image, tile=tile) for image in fitted]
+    predicted = [predictor(image, tile=tile or tile_for(image.shape)) for image in fitted]
     sizes = np.array([maps.shape[:2] for maps in predicted])
     height, width = sizes.max(axis=0)
     padded = np.zeros((len(images), height, width, predicted[0].shape[-1]), np.float32)
