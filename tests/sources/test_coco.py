@@ -23,6 +23,7 @@ from tests.sources.coco_files import (
     write,
 )
 from unet_keras.sources.coco import coco_references, read_coco
+from unet_keras.sources.coco_outlines import trace_outlines
 
 LIVECELL = Path(os.environ.get("LIVECELL_SAMPLE", "../shared/data/livecell_sample"))
 
@@ -40,6 +41,14 @@ def test_run_lengths_keep_their_axes(compressed, tmp_path, shape):
     )
     (sample,), _ = load_only(tmp_path, content)
     np.testing.assert_array_equal(masks(sample), [shape])
+
+
+def test_positions_are_those_among_all_that_were_given():
+    square, line = [1, 1, 5, 1, 5, 5, 1, 5], [1, 1, 5, 5]
+    outside = [-9, -9, -5, -9, -5, -5]
+    outlines, kept = trace_outlines([[line], [square], [outside], [square]], (8, 9), names="abcd")
+    assert kept == [1, 3]
+    assert outlines[0] == outlines[1]
 
 
 def test_several_polygons_are_one_instance(tmp_path, shape):

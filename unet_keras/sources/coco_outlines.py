@@ -89,10 +89,9 @@ def trace_outlines(
         parts.setdefault(owner, []).append(code)
     for owner, several in parts.items():
         codes[owner] = several[0] if len(several) == 1 else coco_mask.merge(several)
-    whole = [code for code in codes if code is not None]
     # One at a time: pycocotools 2.0.11 fails on more than 255 at once beside NumPy 2.
-    kept = [k for k, code in enumerate(whole) if coco_mask.area(code) > 0]
-    return [whole[k]["counts"] for k in kept], kept
+    whole = {k: code for k, code in enumerate(codes) if code and coco_mask.area(code) > 0}
+    return [code["counts"] for code in whole.values()], list(whole)
 
 
 def _coordinates(polygon: Any, size: tuple[int, int], name: str) -> np.ndarray:
