@@ -14,7 +14,6 @@ from PIL import Image
 from unet_keras.evaluation.charts import histogram, lines, scatter
 from unet_keras.evaluation.report import (
     COLUMNS,
-    data_uri,
     markdown_table,
     membrane_table,
     render_report,
@@ -22,6 +21,7 @@ from unet_keras.evaluation.report import (
     write_report,
 )
 from unet_keras.evaluation.summary import Evaluation
+from unet_keras.records.report import data_uri
 
 from .made_cases import made_case
 

@@ -7,23 +7,20 @@ The page needs nothing beside it: pictures are data URIs, charts inline SVG, and
 from anywhere. Every file is written whole or not at all.
 """
 
-import base64
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from unet_keras.drawing import FALSE_NEGATIVE, FALSE_POSITIVE, RIGHT
 from unet_keras.evaluation.charts import histogram, lines, scatter
 from unet_keras.evaluation.classes import CLASS_SCORES
 from unet_keras.evaluation.examples import Example, ExampleKeeper
 from unet_keras.evaluation.files import demand_writable, write_text
+from unet_keras.records.report import data_uri
 
 COLUMNS = {
     "dice": "Dice",
@@ -315,20 +312,6 @@ def _shown(example: Example, rows: Mapping[str, Any]) -> dict[str, Any]:
         "row": rows[example.file_name],
         "pictures": {name: data_uri(array) for name, array in example.pictures.items()},
     }
-
-
-def data_uri(picture: np.ndarray) -> str:
-    """A picture that can stand in a page.
-
-    Args:
-        picture: uint8 (H, W, 3).
-
-    Returns:
-        `data:image/webp;base64,...`.
-    """
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "webp", quality=82, method=4)
-    return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def _score(value: float | None) -> str:

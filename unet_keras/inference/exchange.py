@@ -22,6 +22,7 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.inference.serving import METADATA_FILE
+from unet_keras.inference.writing import replace_folder
 from unet_keras.model.geometry import geometry_of, map_channels, valid_tile_sizes
 
 logger = logging.getLogger(__name__)
@@ -87,8 +88,7 @@ def export_exchange(
             )
         text = json.dumps(metadata, indent=2, sort_keys=True)
         (partial / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
-        shutil.rmtree(directory, ignore_errors=True)
-        partial.rename(directory)
+        replace_folder(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return difference

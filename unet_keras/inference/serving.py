@@ -32,6 +32,7 @@ from unet_keras.errors import InputError
 from unet_keras.inference.compiling import to_probabilities
 from unet_keras.inference.tiling import as_image
 from unet_keras.inference.windows import plan_windows_op, read_stretch_op, surround_op
+from unet_keras.inference.writing import replace_folder
 from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def export_saved_model(
         tf.saved_model.save(module, str(partial), signatures=signatures)
         text = json.dumps({**metadata, **known}, indent=2, sort_keys=True)
         (partial / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
-        _move(partial, directory)
+        replace_folder(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -291,17 +292,3 @@ def _may_be_replaced(directory: Path) -> bool:
     if not directory.is_dir():
         return False
     return (directory / "saved_model.pb").exists() or not any(directory.iterdir())
-
-
-def _move(complete: Path, directory: Path) -> None:
-    """Put a complete folder in its place, and what was there out of the way only then."""
-    previous = directory.with_name(f".{directory.name}.{os.getpid()}.previous")
-    if directory.exists():
-        directory.rename(previous)
-    try:
-        complete.rename(directory)
-    except OSError:
-        if previous.exists():
-            previous.rename(directory)
-        raise
-    shutil.rmtree(previous, ignore_errors=True)

@@ -11,6 +11,8 @@ cells.csv counts.csv  a line a cell, a line an image
 
 import csv
 import json
+import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,9 +28,6 @@ from skimage.measure import find_contours, regionprops
 from unet_keras import drawing
 from unet_keras.sources.label_outlines import trace_labels
 
-# ImageJ's coordinates are 16-bit integers with a sign.
-LARGEST_ROI_SIDE = 32767
-
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -40,6 +39,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_folder(complete: Path, directory: Path) -> None:
+    """Put a complete folder in its place, and what was there out of the way only then."""
+    previous = directory.with_name(f".{directory.name}.{os.getpid()}.previous")
+    if directory.exists():
+        directory.rename(previous)
+    try:
+        complete.rename(directory)
+    except OSError:
+        if previous.exists():
+            previous.rename(directory)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def write_probability(path: Path, probabilities: np.ndarray) -> None:

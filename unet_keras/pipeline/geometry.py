@@ -87,7 +87,7 @@ def warp(
         image: (H, W), (H, W, C) or (B, H, W, C), any numeric dtype; with batched coordinates
             (B, H, W) too.
         coordinates: float32 (H', W', 2) or (B, H', W', 2), row and column in pixels; three
-            dimensions serve every image of a batch. float64 is calculated in float64.
+            dimensions serve every image of a batch. Positions given as float64 are reckoned so.
         nearest: Take the nearest pixel's value and keep the dtype, as labels need it. Ties go
             down and to the right.
         order: 1 interpolates linearly, 3 by cubic splines as SciPy does.

@@ -141,11 +141,6 @@ class Manifest:
         return float(self.configuration.get("pixel_size", 0.0))
 
     @property
-    def num_outputs(self) -> int:
-        """Channels of logits that tell the classes apart: 1 for one class, else K + 1."""
-        return 1 if self.num_classes == 1 else self.num_classes + 1
-
-    @property
     def shards(self) -> list[Shard]:
         """The shards of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]

@@ -173,11 +173,19 @@ def _shown(reference: SampleReference, settings: TargetSettings) -> dict[str, An
         "file_name": reference.file_name,
         "split": reference.split,
         "group": reference.group,
-        "pictures": {title: _data_uri(picture) for title, picture in pictures.items()},
+        "pictures": {title: data_uri(picture) for title, picture in pictures.items()},
     }
 
 
-def _data_uri(picture: np.ndarray) -> str:
+def data_uri(picture: np.ndarray) -> str:
+    """A picture that can stand in a page.
+
+    Args:
+        picture: uint8 (H, W, 3).
+
+    Returns:
+        `data:image/webp;base64,...`.
+    """
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "webp", quality=82, method=4)
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode("ascii")
