@@ -4,7 +4,9 @@
 #   make check     style, types and the fast tests, under two minutes
 #   make test      all tests but the longest
 #   make test-all  all tests
-#   make bench     every benchmark, one after the other
+#   make bench     every figure on speed, memory and agreement: an hour or two
+#   make experiments LIVECELL=DIR ISBI=DIR
+#                  what was learned from real images; a day or two, and may be stopped at any time
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,15 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.13 python3.11,$(she
 	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	>/dev/null 2>&1 && echo $(p))))
 
-.PHONY: demo check test test-all bench clean
+# In benchmarks/: what needs no data, and what trains on LIVECell's sample (readout.py uses networks
+# of separation.py).
+BENCHMARKS := border_map convert augment deterministic precision train_step predict predict_large \
+	evaluate evaluate_agreement
+EXPERIMENTS := default_model separation readout fine_tuning peers
+LIVECELL ?= data/livecell_sample
+ISBI ?= data/isbi2012
+
+.PHONY: demo check test test-all bench experiments clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -39,8 +49,13 @@ test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-dev
-	set -e; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \
-		echo "== $$script"; $(BIN)/python $$script; done
+	set -e; for name in $(BENCHMARKS); do \
+		echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+
+experiments: $(VENV)/.installed-dev
+	set -e; for name in $(EXPERIMENTS); do \
+		echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(LIVECELL); done
+	$(BIN)/python benchmarks/claims.py --livecell $(LIVECELL) --isbi $(ISBI)
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { \
