@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +124,7 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     from unet_keras import config as configuration
     from unet_keras.model.saved import load_model
     from unet_keras.training.fit import train
+    from unet_keras.training.planning import CONFIG_NAME
 
     overrides = [*data, *trial.overrides, f"seed={trial.seed}", "train.panel_epochs=0"]
     config = configuration.load(ROOT / trial.config, overrides)
@@ -132,8 +134,12 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     run_dir = folder_of(trial, name)
     overrides += [f"train.phases=[{_phases(trial, steps)}]", f"train.run_dir={run_dir}"]
     config = configuration.load(ROOT / trial.config, overrides)
+    config = replace(config, train=replace(config.train, steps_per_epoch=max(steps // 4, 1)))
+    begun_with = run_dir / CONFIG_NAME
+    if begun_with.exists() and configuration.differences(configuration.load(begun_with), config):
+        shutil.rmtree(run_dir)  # the YAML file has changed since
     begun, begun_cpu = time.perf_counter(), time.process_time()
-    train(replace(config, train=replace(config.train, steps_per_epoch=max(steps // 4, 1))))
+    train(config)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
     model = load_model(run_dir / "model.keras")
     return {
