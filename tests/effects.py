@@ -46,6 +46,7 @@ EFFECTS: dict[str, tuple[Callable[[Config], Any], str, str, list[str]]] = {
     "source.fractions": (see.source, "[0.5, 0.25, 0.25]", "[0.25, 0.25, 0.5]", LABELED),
     "source.split_by_group": (see.source, "true", "false", LABELED),
     "source.counts": (see.source, "[3, 1, 1]", "[4, 1, 1]", []),
+    "source.cells": (see.pixels, "typical", "varied", []),
     "source.size": (see.pixels, "[96, 112]", "[112, 96]", []),
     "targets.kind": (see.batches, "boundary", "cells_and_borders", ["evaluate.method=watershed"]),
     "targets.outline_pixels": (

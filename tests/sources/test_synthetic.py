@@ -19,7 +19,8 @@ from skimage.measure import regionprops
 
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SampleReference
-from unet_keras.sources.cell_shapes import CELL_TYPES, MINIMUM_AREA, paint
+from unet_keras.sources.cell_shapes import MINIMUM_AREA, paint
+from unet_keras.sources.cell_types import CELL_TYPES
 from unet_keras.sources.synthetic import synthetic_references
 
 SMALL = (160, 192)

@@ -122,7 +122,9 @@ def refuse_replacing(config: Config) -> None:
 
 def _configuration(config: Config) -> dict[str, Any]:
     """What decides the records; where they were fetched from does not, nor does their license."""
-    other = ("download", "url", "sha256", "license")
+    other = ["download", "url", "sha256", "license"]
+    if config.source.cells == "typical":
+        other.append("cells")  # a later key: records from before it stay valid
     return {name: value for name, value in asdict(config.source).items() if name not in other}
 
 
@@ -201,4 +203,5 @@ def _read(config: Config) -> tuple[Sequence[SampleReference], SourceNotes]:
         )
         return listed, SourceNotes()
     counts = dict(zip(SPLITS, source.counts, strict=True))
-    return synthetic_references(counts, seed=config.seed, size=source.size), SourceNotes()
+    listed = synthetic_references(counts, seed=config.seed, size=source.size, cells=source.cells)
+    return listed, SourceNotes()

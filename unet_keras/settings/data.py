@@ -38,6 +38,8 @@ class Source:
         split_by_group: Whether all images of a group go into the same split (folders).
         counts: Number of images for train, at least 1, val and test, at least 0 (synthetic).
         size: Height and width of each image in pixels (synthetic).
+        cells: `typical`, four types in turn that resemble LIVECell's, or `varied`, a type of its
+            own for each image, which prepares networks for real cells of any type (synthetic).
     """
 
     kind: Literal["coco", "folders", "synthetic"] = "synthetic"
@@ -57,6 +59,7 @@ class Source:
     split_by_group: bool = False
     counts: tuple[int, int, int] = (12, 3, 3)
     size: Pair = (520, 704)
+    cells: Literal["typical", "varied"] = "typical"
 
     def __post_init__(self) -> None:
         if self.kind != "synthetic":

@@ -12,7 +12,8 @@ All parts are drawn for the whole image at once, with properties looked up by la
 import numpy as np
 from scipy import ndimage
 
-from unet_keras.sources.cell_shapes import Cells, CellType, smooth_field
+from unet_keras.sources.cell_shapes import Cells, smooth_field
+from unet_keras.sources.cell_types import CellType
 
 
 def draw_picture(
@@ -33,8 +34,10 @@ def draw_picture(
     size = height, width
     depth = ndimage.distance_transform_edt(~_edges(labels)).astype(np.float32)
     tissue = _tissue(rng, kind, cells, labels, depth)
-    matrix = 65 * _fibers(rng, size)
-    ground = matrix + _ghosts_and_debris(rng, size)
+    matrix = kind.fibers * _fibers(rng, size)
+    ground = matrix + _ghosts_and_debris(rng, size, kind.debris)
+    if kind.dots > 0:
+        ground += _dots(rng, size, round(kind.dots * height * width / 4500))
     ground -= 0.3 * kind.rim * np.exp(-((depth - 1.2) ** 2))
     ground += kind.halo * np.exp(-depth / 3) * (1 + 0.4 * smooth_field(rng, size, 12))
     bodies = _lookup(cells.rounded, labels, 0)
@@ -43,7 +46,9 @@ def draw_picture(
     image = np.where(labels > 0, tissue + 0.2 * matrix, ground)
     image = ndimage.gaussian_filter(image, 0.5)  # the lens
     image += 3 * smooth_field(rng, size, 150)  # uneven illumination
-    image += 1.8 * rng.standard_normal(size, np.float32)  # the camera
+    if kind.flattening_pixels > 0:
+        image -= ndimage.gaussian_filter(image, kind.flattening_pixels)
+    image += kind.noise * rng.standard_normal(size, np.float32)  # the camera
     image += 128 - image.mean()
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
@@ -60,14 +65,17 @@ def _tissue(
     `depth` float32 (H, W) is the distance in pixels to the nearest rim pixel.
     """
     count = len(cells.centers)
-    contrast = np.maximum(np.exp(0.3 * rng.standard_normal(count)), 0.7)
+    contrast = np.exp(kind.contrast * rng.standard_normal(count))
+    contrast = np.maximum(contrast, kind.least_contrast)
     contrast = _lookup(contrast * np.where(cells.rounded, 1.6, 1.0), labels)
-    distance, radius, nucleoli = _nuclei(rng, cells, labels)
+    distance, radius, nucleoli = _nuclei(rng, kind, cells, labels)
     wall = np.exp(-(((distance - radius) / 0.9) ** 2))
     within = 1 / (1 + np.exp(np.clip(2 * (distance - radius), -30, 30)))
     around = np.exp(-2 * (distance / radius - 1.5) ** 2)
 
-    granules = _grain(rng, labels.shape) * (0.6 + 0.7 * around) * (1 - 0.7 * within)
+    spread = np.exp(-kind.fade * np.maximum(distance / radius - 1.5, 0))
+    granules = _grain(rng, labels.shape, kind.grain) * (0.6 * spread + 0.7 * around)
+    granules *= 1 - 0.7 * within
     tissue = contrast * (kind.granules * granules + 14 * nucleoli - 0.35 * kind.rim * wall)
     tissue -= kind.shade * np.exp(-depth / 6)
     tissue *= np.clip(depth / 2, 0, 1)
@@ -78,7 +86,7 @@ def _tissue(
 
 
 def _nuclei(
-    rng: np.random.Generator, cells: Cells, labels: np.ndarray
+    rng: np.random.Generator, kind: CellType, cells: Cells, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Place a nucleus in every cell.
 
@@ -89,7 +97,7 @@ def _nuclei(
     count = len(cells.centers)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     radii = (0.40 + 0.06 * rng.standard_normal(count)) * np.sqrt(areas / np.pi)
-    radii = np.maximum(radii, 2.5) * np.where(cells.rounded, 1.3, 1.0)
+    radii = np.clip(radii, 2.5, kind.nucleus_pixels) * np.where(cells.rounded, 1.3, 1.0)
     rows = np.arange(labels.shape[0], dtype=np.float32)[:, None]
     columns = np.arange(labels.shape[1], dtype=np.float32)
     dy = rows - _lookup(cells.centers[:, 0], labels)
@@ -118,10 +126,14 @@ def _lookup(values: np.ndarray, labels: np.ndarray, background: float = 1.0) -> 
     return np.concatenate([[background], values]).astype(np.float32)[labels]
 
 
-def _grain(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
-    """Draw granules: float32 (H, W), mean near 0, dark dots of 2 to 3 pixels on weaker mottling."""
+def _grain(rng: np.random.Generator, size: tuple[int, ...], scale: float) -> np.ndarray:
+    """Draw granules: float32 (H, W), mean near 0, dark dots on weaker mottling.
+
+    At a scale of 1 the dots measure 2 to 3 pixels.
+    """
     noise = rng.standard_normal(size, np.float32)
-    dots = ndimage.gaussian_filter(noise, 0.7) - ndimage.gaussian_filter(noise, 1.19)
+    fine, coarse = (ndimage.gaussian_filter(noise, scale * sigma) for sigma in (0.7, 1.19))
+    dots = fine - coarse
     dots /= dots.std()
     return np.where(dots < -0.6, 1.2 * (dots + 0.6), 0.45 * dots) + 0.2
 
@@ -150,11 +162,13 @@ def _fibers(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return ndimage.gaussian_filter(lines, 0.6) - ndimage.gaussian_filter(lines, 1.7)
 
 
-def _ghosts_and_debris(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+def _ghosts_and_debris(
+    rng: np.random.Generator, size: tuple[int, int], amount: float
+) -> np.ndarray:
     """Draw cells that float out of focus, and specks: float32 (H, W) in grey values."""
     height, width = size
     total = np.zeros(size, np.float32)
-    for number in range(height * width // 4500):
+    for number in range(int(amount * (height * width // 4500))):
         ghost = number % 3 == 0
         radius, blur = (rng.uniform(4.5, 9), 2.6) if ghost else (rng.uniform(0.8, 2.4), 0.9)
         strength = rng.uniform(6, 14) if ghost else rng.uniform(12, 45)
@@ -168,3 +182,15 @@ def _ghosts_and_debris(rng: np.random.Generator, size: tuple[int, int]) -> np.nd
         ring -= 1.1 * np.exp(-((distance / max(0.9 * radius, 0.9)) ** 2))
         total[top : top + len(rows), left : left + len(columns)] += strength * ring
     return total
+
+
+def _dots(rng: np.random.Generator, size: tuple[int, int], count: int) -> np.ndarray:
+    """Draw dark dots with a bright seam, small and of one size: float32 (H, W) in grey values."""
+    places = rng.integers(size[0] * size[1], size=count)
+    strength = np.bincount(places, rng.uniform(15, 60, count), size[0] * size[1]).reshape(size)
+    sigma = rng.uniform(0.9, 1.7)
+    dark, wide = (
+        ndimage.gaussian_filter(strength.astype(np.float32), sigma * scale) * (sigma * scale) ** 2
+        for scale in (1, 1.6)
+    )
+    return 2 * np.pi * (0.5 * wide - 1.2 * dark)

@@ -14,50 +14,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from scipy.spatial import cKDTree
 
+from unet_keras.sources.cell_types import CellType
+
 MINIMUM_AREA = 30  # pixels; less is no cell any more, only a sliver at the image's edge
 _DIRECTIONS = 40  # vertices of a polygon
 _NEIGHBORS = 24  # that may cut a cell; spindles reach far
-
-
-@dataclass(frozen=True)
-class CellType:
-    """How one kind of cell looks.
-
-    Attributes:
-        spacing_pixels: Least distance between centers, on average; measured in a metric that
-            shortens the long axis of elongated cells.
-        radius: Radius of a cell on its own, in units of its spacing.
-        elongation: Length over width, at least 1.
-        arms: Protrusions of a cell on its own.
-        colony_fraction: Share of the image that is overgrown, in [0, 1].
-        colony_pixels: Extent of a colony.
-        rounded: Share of cells that rounded up, as before division, in [0, 1].
-        rim: Grey values of the bright rim above the background.
-        halo: Grey values of the halo around a colony above the background.
-        shade: Grey values below the background of a cell's margin, a measure of its height.
-        granules: Grey values, standard deviation of the granules in a cell.
-    """
-
-    spacing_pixels: float
-    radius: float
-    elongation: float
-    arms: int
-    colony_fraction: float
-    colony_pixels: float
-    rounded: float
-    rim: float
-    halo: float
-    shade: float
-    granules: float
-
-
-# Sizes and densities after LIVECell: SkBr3 and BV2, SHSY5Y, A172 and SKOV3, MCF7.
-CELL_TYPES = {
-    "Round": CellType(17.5, 0.66, 1.1, 0, 0.52, 60, 0.12, 27, 12, 6, 15),
-    "Spindle": CellType(18, 0.68, 3.5, 0, 0.52, 90, 0.04, 23, 6, 3, 15),
-    "Spread": CellType(26, 0.85, 1.4, 4, 0.48, 100, 0.04, 22, 4, 1, 15),
-    "Clumped": CellType(12, 0.85, 1.2, 0, 0.46, 70, 0.03, 23, 7, 3, 15),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +132,8 @@ def _settle(
     centers = rng.uniform(-reach, np.array(size) + reach, (count, 2))
     colonies = smooth_field(rng, size, kind.colony_pixels)
     level = np.quantile(colonies, 1 - kind.colony_fraction)
-    centers = centers[(_at(colonies, centers) > level) | (rng.random(count) < 0.01)]
-    spacings = kind.spacing_pixels * np.exp(0.18 * rng.standard_normal(len(centers)))
+    centers = centers[(_at(colonies, centers) > level) | (rng.random(count) < kind.lone)]
+    spacings = kind.spacing_pixels * np.exp(kind.spread * rng.standard_normal(len(centers)))
     flow = 0.7 * smooth_field(rng, size, 90)  # neighbors lie in nearly the same direction
     angles = rng.uniform(0, np.pi) + _at(flow, centers)
     angles = angles + 0.15 * rng.standard_normal(len(centers))
@@ -213,11 +174,14 @@ def _lone_radii(
         radii += height * np.cos(harmonic * phases + shift)
     radii += 0.12 * (kind.elongation - 1) * np.cos(phases) ** 10
     for _ in range(kind.arms):
-        length, shift = rng.uniform(0, 1.3, (count, 1)), rng.uniform(-np.pi, np.pi, (count, 1))
+        length, shift = (
+            rng.uniform(0, kind.arm_length, (count, 1)),
+            rng.uniform(-np.pi, np.pi, (count, 1)),
+        )
         turn = np.angle(np.exp(1j * (phases - shift)))
         radii += length * np.exp(-((turn / 0.25) ** 2)) - 0.06
     radii *= kind.radius * spacings[:, None]
-    radii[rounded] = 0.56 * spacings[rounded, None]
+    radii[rounded] = np.minimum(0.56 * spacings[rounded, None], kind.rounded_pixels)
     return radii
 
 

@@ -3,7 +3,7 @@
     image     uint8 (H, W)  mean near 128
     outlines  pycocotools' raster of the polygons that the cells are
     classes   uint8 (n,)    1 for all
-    group     the cell type: Round, Spindle, Spread or Clumped, in turn
+    group     the cell type: Round, Spindle, Spread or Clumped, in turn; or Varied
 
 An image follows from (seed, split, index) and its size alone, bit for bit on one machine, wherever
 and in whatever order it is drawn.
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -21,9 +22,12 @@ from PIL import Image
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS, Sample, SampleReference
 from unet_keras.sources.cell_rendering import draw_picture
-from unet_keras.sources.cell_shapes import CELL_TYPES, Cells, encode, grow_cells, paint
+from unet_keras.sources.cell_shapes import Cells, encode, grow_cells, paint
+from unet_keras.sources.cell_types import CELL_TYPES, draw_type
 
 MINIMUM_SIDE = 32  # pixels
+VARIED = "Varied"
+Variety = Literal["typical", "varied"]
 LIVECELL_SIZE = (520, 704)
 _RECORD = "synthetic.json"  # what a folder was made from
 _GENERATOR = 1  # raise it when the same seed gives other pictures
@@ -83,13 +87,17 @@ class SyntheticReference(SampleReference):
     def draw(self) -> tuple[np.ndarray, Cells]:
         """Draw the image, uint8 (H, W), and the cells as polygons."""
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), self.index])
-        kind = CELL_TYPES[self.group]
+        kind = draw_type(rng) if self.group == VARIED else CELL_TYPES[self.group]
         cells = grow_cells(rng, kind, self.size)
         return draw_picture(rng, kind, cells, paint(cells.polygons, self.size)), cells
 
 
 def synthetic_references(
-    counts: Mapping[str, int], *, seed: int = 0, size: tuple[int, int] = LIVECELL_SIZE
+    counts: Mapping[str, int],
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = LIVECELL_SIZE,
+    cells: Variety = "typical",
 ) -> list[SyntheticReference]:
     """List synthetic images; nothing is drawn yet.
 
@@ -97,16 +105,17 @@ def synthetic_references(
         counts: Number of images for each split of `SPLITS`; absent splits get none.
         seed: At least 0; another seed gives other images.
         size: Height and width in pixels, each at least 32.
+        cells: `typical` lets the four types take turns; `varied` draws another for each image.
 
     Returns:
-        References, split by split; the cell types take turns.
+        References, split by split.
 
     Raises:
         InputError: A split has another name, a number is negative or the size too small.
     """
     _check(counts, seed, size)
     height, width = size
-    types = list(CELL_TYPES)
+    types = [VARIED] if cells == "varied" else list(CELL_TYPES)
     return [
         SyntheticReference(
             image_id=f"{split}-{index}",
