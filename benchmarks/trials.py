@@ -12,6 +12,7 @@ The source is the config's: LIVECell's JSON, or folders of images and masks.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from trial_scores import score
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "runs" / "trials"
 RESULTS = ROOT / "benchmarks" / "results"
+DEFAULT = ROOT / "unet_keras" / "model" / "default" / "model.keras"
 WELL = r"^([^_]+_Phase_[A-P]\d+)_"  # A172_Phase_C7 of A172_Phase_C7_1_00d00h00m_1.tif
 
 # Steps to measure a step's time by, after as many that are not counted.
@@ -72,9 +74,21 @@ class Trial:
     membranes: bool = False
 
     def definition(self) -> dict[str, Any]:
-        """What results are kept by, as JSON has it."""
+        """What results are kept by, as JSON has it; which network ships is part of it."""
         values = json.loads(json.dumps(asdict(self)))
-        return {key: value for key, value in values.items() if value or key not in LATER}
+        values = {key: value for key, value in values.items() if value or key not in LATER}
+        if "train.start_from=default" in self.overrides:
+            values["default"] = hashlib.sha256(DEFAULT.read_bytes()).hexdigest()[:12]
+        return values
+
+    @classmethod
+    def defined(cls, definition: dict[str, Any]) -> "Trial":
+        """The trial of a definition."""
+        values = {key: value for key, value in definition.items() if key != "default"}
+        for key in ("overrides", "images", "scored", "phases", "shrunk_to"):
+            if key in values:
+                values[key] = tuple(values[key])
+        return cls(**values)
 
 
 def run(
@@ -240,11 +254,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("request")
     request = json.loads(parser.parse_args().request)
-    definition = request["definition"]
-    for name in ("overrides", "images", "scored", "phases", "shrunk_to"):
-        if name in definition:
-            definition[name] = tuple(definition[name])
-    print(json.dumps(_work(request["name"], Trial(**definition), request["data"])))
+    trial = Trial.defined(request["definition"])
+    print(json.dumps(_work(request["name"], trial, request["data"])))
     return 0
 
 
