@@ -203,5 +203,5 @@ def _read(config: Config) -> tuple[Sequence[SampleReference], SourceNotes]:
         )
         return listed, SourceNotes()
     counts = dict(zip(SPLITS, source.counts, strict=True))
-    listed = synthetic_references(counts, seed=config.seed, size=source.size, cells=source.cells)
-    return listed, SourceNotes()
+    drawn = synthetic_references(counts, seed=config.seed, size=source.size, cells=source.cells)
+    return drawn, SourceNotes()
