@@ -43,7 +43,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not full" -n 2 --dist worksteal
-	$(BIN)/python -m pytest -m "slow and not full" -n 2 --dist loadfile --durations=40
+	$(BIN)/python -m pytest -m "slow and not full" -n 2 --dist loadfile
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
