@@ -172,7 +172,7 @@ def ours(side: str, width: int, folder: Path, picture: np.ndarray) -> Callable[[
     """The sides that are this project's."""
     from unet_keras.inference.loading import open_predictor
     from unet_keras.inference.pictures import find_pictures
-    from unet_keras.inference.segmenting import DEFAULT_OUTPUTS, Model, segment_pictures
+    from unet_keras.inference.segmenting import DEFAULT_OUTPUTS, Segmenter, segment_pictures
 
     form = "saved_model" if side == "saved_model" else "keras"
     opened = open_predictor(folder / f"{width}.{form}")
@@ -186,7 +186,7 @@ def ours(side: str, width: int, folder: Path, picture: np.ndarray) -> Callable[[
     probabilities = opened(picture)[..., 0]  # before any time is taken
 
     def run(images: int) -> np.ndarray:
-        segment_pictures(pictures[:images], Model(opened, 1), output, write=write)
+        segment_pictures(pictures[:images], Segmenter(opened, 1), output, write=write)
         return probabilities
 
     return run

@@ -125,7 +125,7 @@ def save(config: Config, path: Path) -> None:
 
 def differences(first: Config, second: Config) -> list[str]:
     """Return `key: value != value` for every key in which two configs differ."""
-    one, two = _flatten(first), _flatten(second)
+    one, two = flatten(first), flatten(second)
     return [
         f"{key}: {one.get(key)} != {two.get(key)}"
         for key in sorted(one.keys() | two.keys())
@@ -226,7 +226,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _flatten(config: Config) -> dict[str, object]:
+def flatten(config: Config) -> dict[str, object]:
+    """Return all values by their dotted keys, such as `train.optimizer.average`."""
     flat: dict[str, object] = {}
 
     def visit(prefix: str, value: object) -> None:

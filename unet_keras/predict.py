@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unet_keras.inference.instances import InstanceRules
     from unet_keras.inference.loading import Predictor
     from unet_keras.inference.pictures import Picture
-    from unet_keras.inference.segmenting import Finished, Model
+    from unet_keras.inference.segmenting import Finished, Segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +150,11 @@ def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
     )
 
 
-def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Model":
+def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Segmenter":
     """Put together what predicts, and what the first model knows of its training."""
     from unet_keras.inference.averaging import over_flips, over_models
     from unet_keras.inference.scaling import at_scale, scale_between
-    from unet_keras.inference.segmenting import Model
+    from unet_keras.inference.segmenting import Segmenter
 
     first = predictors[0]
     known = first.metadata
@@ -175,7 +175,7 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Mod
     if arguments.tta:
         predict = over_flips(predict)
     given = {"group_pattern": known["group_pattern"]} if "group_pattern" in known else {}
-    return Model(
+    return Segmenter(
         predict=at_scale(predict, scale),
         channels=first.channels,
         rules=_rules(known, arguments).at_scale(scale),
@@ -219,7 +219,7 @@ def _segment_large(
     picture: "Picture",
     group: str,
     predictors: "list[Predictor]",
-    model: "Model",
+    model: "Segmenter",
     arguments: argparse.Namespace,
     write: frozenset[str],
     parts: list[Path],

@@ -15,7 +15,7 @@ from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
 from unet_keras.train import main
 from unet_keras.training import data, planning
-from unet_keras.training.preview import preview_picture, read_samples
+from unet_keras.training.preview import preview_picture, read_crops
 
 pytestmark = pytest.mark.slow
 
@@ -26,24 +26,24 @@ _PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def samples(records: Path) -> list:
-    return list(read_samples(records, 3, augmentation=MOVED, **GIVEN))
+def crops(records: Path) -> list:
+    return list(read_crops(records, 3, augmentation=MOVED, **GIVEN))
 
 
-def test_images_and_weights_are_those_of_the_batches(records: Path, samples: list) -> None:
+def test_images_and_weights_are_those_of_the_batches(records: Path, crops: list) -> None:
     batch = next(iter(load_dataset(records, "train", augment=MOVED, batch_size=3, **GIVEN)))
     image, packed = (part.numpy() for part in batch)
-    np.testing.assert_array_equal(np.stack([s.image for s in samples]), image)
-    np.testing.assert_array_equal(np.stack([s.weight for s in samples]), packed[..., -1])
+    np.testing.assert_array_equal(np.stack([s.image for s in crops]), image)
+    np.testing.assert_array_equal(np.stack([s.weight for s in crops]), packed[..., -1])
     # The foreground is what separation leaves of the labels, which move by the same map.
-    labels = np.stack([s.labels for s in samples])
+    labels = np.stack([s.labels for s in crops])
     assert (labels[packed[..., 0] > 0] > 0).all()
     assert (labels > 0).sum() < 1.5 * packed[..., 0].sum()
 
 
-def test_coordinates_lead_back_to_the_plain_crop(records: Path, samples: list) -> None:
-    plain = list(read_samples(records, 3, augmentation=NO_AUGMENTATION, **GIVEN))
-    for moved, still in zip(samples, plain, strict=True):
+def test_coordinates_lead_back_to_the_plain_crop(records: Path, crops: list) -> None:
+    plain = list(read_crops(records, 3, augmentation=NO_AUGMENTATION, **GIVEN))
+    for moved, still in zip(crops, plain, strict=True):
         place = np.rint(moved.coordinates).astype(int)
         inside = ((place >= 0) & (place < CROP)).all(axis=-1)
         assert inside.mean() > 0.1
@@ -51,7 +51,7 @@ def test_coordinates_lead_back_to_the_plain_crop(records: Path, samples: list) -
         assert (moved.labels[inside] == expected).mean() > 0.99
     appended = replace(MOVED, mode="append")
     for one, other in zip(
-        samples, read_samples(records, 3, augmentation=appended, **GIVEN), strict=True
+        crops, read_crops(records, 3, augmentation=appended, **GIVEN), strict=True
     ):
         np.testing.assert_array_equal(one.image, other.image)
 
@@ -81,7 +81,7 @@ def test_weights_are_those_of_the_kind_that_is_learned(
         patch.setattr(data, "preview_picture", lambda *_, **given: drawn.update(given) or _PIXEL)
         data.draw_preview(config, 2)
     balanced = planning.class_weights(config, read_manifest(records))
-    sample = next(read_samples(records, 1, **drawn))
+    sample = next(read_crops(records, 1, **drawn))
     augment = drawn["augmentation"]
     batches = load_dataset(
         records, "train", augment=replace(augment, mode="replace"), kind=kind, batch_size=1,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
 from unet_keras.inference.instances import InstanceRules
-from unet_keras.web.answers import Found, Question, describe, polygons
+from unet_keras.web.answers import Answer, Question, describe, polygons
 
 
 @settings(max_examples=60, deadline=None)
@@ -38,8 +38,8 @@ def test_a_cell_is_described():
     probabilities = np.zeros((20, 30, 1), np.float32)
     probabilities[4:9, 6:16] = 0.75
     question = Question(outlines="none", rules=InstanceRules(grow_pixels=0))
-    found = Found.of("a.png", np.zeros((20, 30, 1), np.uint8), probabilities, question)
-    assert describe(found) == {
+    answer = Answer.of("a.png", np.zeros((20, 30, 1), np.uint8), probabilities, question)
+    assert describe(answer) == {
         "name": "a.png", "height": 20, "width": 30, "count": 1, "confluency": round(50 / 600, 6),
         "threshold": 0.5, "minimum_area": 10,
         "instances": [
@@ -54,13 +54,13 @@ def test_classes_are_named():
     probabilities[2:8, 2:8] = 0.1, 0.2, 0.7
     probabilities[12:18, 2:8] = 0.1, 0.8, 0.1
     classes = ("background", "nucleus", "cell")
-    found = Found.of("", np.zeros((20, 30, 1), np.uint8), probabilities, Question(), classes)
-    assert [cell["class"] for cell in describe(found)["instances"]] == ["cell", "nucleus"]
+    answer = Answer.of("", np.zeros((20, 30, 1), np.uint8), probabilities, Question(), classes)
+    assert [cell["class"] for cell in describe(answer)["instances"]] == ["cell", "nucleus"]
 
 
 @pytest.mark.parametrize("outlines", ["rle", "polygons", "none"])
 def test_an_image_without_cells(outlines):
     image, question = np.zeros((5, 6, 1), np.uint8), Question(outlines=outlines)
-    found = Found.of("", image, np.zeros((5, 6, 1), np.float32), question)
-    assert describe(found)["instances"] == []
-    assert describe(found)["count"] == 0
+    answer = Answer.of("", image, np.zeros((5, 6, 1), np.float32), question)
+    assert describe(answer)["instances"] == []
+    assert describe(answer)["count"] == 0

@@ -14,7 +14,7 @@ from unet_keras.config import Config
 from unet_keras.errors import InputError
 from unet_keras.evaluation.classes import class_map
 from unet_keras.evaluation.summary import Evaluation
-from unet_keras.inference.averaging import over_flips, over_models
+from unet_keras.inference.averaging import Prediction, over_flips, over_models
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.loading import open_predictor
 from unet_keras.inference.outlines import as_cells, perfect_cells
@@ -25,11 +25,9 @@ from unet_keras.records.schema import parse_record
 from unet_keras.settings import Evaluate
 from unet_keras.targets.labels import separate_touching
 
-Predictor = Callable[[np.ndarray], np.ndarray]
-
 
 def score_split(
-    config: Config, predictor: Predictor, progress: Callable[[int], Any] | None = None
+    config: Config, predictor: Prediction, progress: Callable[[int], Any] | None = None
 ) -> Evaluation:
     """Predict and score every image of the config's `evaluate.split`.
 
@@ -122,7 +120,7 @@ def rules_of(settings: Evaluate, *, separate: bool = True) -> InstanceRules:
     )
 
 
-def predictor_of(model: keras.Model, config: Config) -> Predictor:
+def predictor_of(model: keras.Model, config: Config) -> Prediction:
     """Return the function that predicts an image (H, W, C) as the config's `evaluate` says."""
     settings, kind = config.evaluate, config.targets.kind
     maps = len(config.loss.maps)

@@ -20,7 +20,8 @@ from unet_keras.errors import InputError
 from unet_keras.evaluation.files import write_text
 from unet_keras.evaluation.instances import segmentation_accuracy
 from unet_keras.evaluation.pixels import HISTOGRAM_BINS, ProbabilityHistogram
-from unet_keras.evaluation.scoring import Predictor, read_records
+from unet_keras.evaluation.scoring import read_records
+from unet_keras.inference.averaging import Prediction
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.pipeline.kinds import Kind, parts_touching
 from unet_keras.records.manifest import read_manifest
@@ -65,7 +66,7 @@ class Tuned:
 
 def tune(
     records: Path,
-    predictor: Predictor,
+    predictor: Prediction,
     *,
     kind: Kind = "cells",
     rules: InstanceRules = DEFAULT_RULES,
@@ -112,7 +113,7 @@ Kept = tuple[Path, tuple[bytes, ...], bool]
 Predicted = Iterator[tuple[dict[str, Any], np.ndarray, bool]]
 
 
-def _predict(records: Path, predictor: Predictor, kind: Kind, progress: Progress) -> Predicted:
+def _predict(records: Path, predictor: Prediction, kind: Kind, progress: Progress) -> Predicted:
     """Each validation record, its predicted foreground, and whether touching ones are parted."""
     manifest = read_manifest(records)
     parted = parts_touching(manifest, kind)

@@ -37,7 +37,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Found:
+class CellCounts:
     """What was found.
 
     Attributes:
@@ -99,7 +99,7 @@ def label_blocks(
     block: int = BLOCK,
     margin: int = MARGIN,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Found:
+) -> CellCounts:
     """Write label map and cells of the probability that `predict_strips` has written.
 
     Args:
@@ -162,7 +162,7 @@ def label_blocks(
             journal.write(folder / JOURNAL)
             total = len(blocks) + len(journal.left)
             progress(journal.steps, total)
-    return Found(journal.cells, journal.cut)
+    return CellCounts(journal.cells, journal.cut)
 
 
 def plan_blocks(shape: Size, block: int, margin: int) -> list[Block]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from unet_keras import drawing
 from unet_keras.errors import InputError
-from unet_keras.inference.blocks import BLOCK, CELLS, LABELS, MARGIN, Found, label_blocks
+from unet_keras.inference.blocks import BLOCK, CELLS, LABELS, MARGIN, CellCounts, label_blocks
 from unet_keras.inference.cells import Ranges, Row, count_row
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read_raw
@@ -94,7 +94,7 @@ def segment_large(
     block: int = BLOCK,
     margin: int = MARGIN,
     progress: Progress = lambda stage, done, total: None,
-) -> tuple[Found, Path]:
+) -> tuple[CellCounts, Path]:
     """Segment an image and write its files; what an earlier run has done is not done again.
 
     Args:

@@ -42,7 +42,7 @@ DEFAULT_OUTPUTS = ("probability", "mask", "labels", "overlay", "csv")
 
 
 @dataclass(frozen=True)
-class Model:
+class Segmenter:
     """What predicts, and what is known of it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Finished:
 
 def segment_pictures(
     pictures: Sequence[Picture],
-    model: Model,
+    model: Segmenter,
     output: Path,
     *,
     write: Collection[str] = DEFAULT_OUTPUTS,
@@ -136,7 +136,7 @@ def segment_pictures(
 class _Job:
     """The three stages a picture goes through."""
 
-    model: Model
+    model: Segmenter
     output: Path
     write: frozenset[str]
     by_parts: Callable[[Picture, str], Finished] | None

@@ -63,7 +63,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Overlaps:
+class OverlapCounts:
     """What became of pixels that several instances cover, and of instances that touch.
 
     Attributes:
@@ -129,7 +129,7 @@ class Manifest:
     maps: tuple[str, ...]
     sigma_pixels: float
     separate: bool
-    overlaps: Overlaps
+    overlaps: OverlapCounts
     versions: dict[str, str]
     configuration: dict[str, Any]
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -273,7 +273,7 @@ def _manifest(state: dict[str, Any]) -> Manifest:
             **{name: _listed(state[name], kind) for name, kind in _LISTS.items()},
             "splits": {name: _split(split) for name, split in state["splits"].items()},
             "ranges": ranges,
-            "overlaps": _typed(Overlaps, {**overlaps, "vanished": vanished}),
+            "overlaps": _typed(OverlapCounts, {**overlaps, "vanished": vanished}),
         },
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet_keras.records.build import TargetSettings
-from unet_keras.records.manifest import Group, Manifest, Overlaps, Split
+from unet_keras.records.manifest import Group, Manifest, OverlapCounts, Split
 from unet_keras.records.parts import library_versions
 from unet_keras.records.schema import SCHEMA_VERSION
 from unet_keras.records.shard_files import Shard
@@ -75,8 +75,8 @@ def _split(counted: Statistics, shards: Sequence[Shard]) -> Split:
     )
 
 
-def _overlaps(counted: Statistics, rule: str) -> Overlaps:
-    return Overlaps(
+def _overlaps(counted: Statistics, rule: str) -> OverlapCounts:
+    return OverlapCounts(
         rule=rule,
         shared_pixels=counted.shared_pixels,
         cut_instances=counted.cut_instances,

@@ -28,7 +28,7 @@ GRID_LINES = 12  # across the shorter side of a crop
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class PreviewCrop:
     """One crop of the training data.
 
     Attributes:
@@ -80,16 +80,16 @@ def preview_picture(
         InputError: As `load_dataset` does.
     """
     highest = max(class_weights, default=1.0) + border_weight
-    drawn = read_samples(
+    drawn = read_crops(
         records, count, augmentation=augmentation, crop=crop, seed=seed,
         border_weight=border_weight, class_weights=class_weights, kind=kind,
         outline_pixels=outline_pixels, margin=margin,
     )  # fmt: skip
-    rows = [_row(sample, highest) for sample in drawn]
+    rows = [_row(each, highest) for each in drawn]
     return drawing.panel(rows, ("image", "deformation", "labels", f"weights 0 to {highest:g}"))
 
 
-def read_samples(
+def read_crops(
     records: Path | str,
     count: int,
     *,
@@ -101,7 +101,7 @@ def read_samples(
     kind: Kind = "cells",
     outline_pixels: int = 1,
     margin: int = 0,
-) -> Iterator[Sample]:
+) -> Iterator[PreviewCrop]:
     """Yield what `load_dataset` yields, and what it does not hand on: labels and deformation.
 
     Args and Raises are those of `preview_picture`.
@@ -135,7 +135,7 @@ def read_samples(
             inside = drawn["crop_top_left"] - drawn["window_top_left"]
             coordinates = coordinates_from(drawn, augmentation=moving, crop=crop)
             coordinates -= tf.cast(inside, tf.float32)
-        yield Sample(
+        yield PreviewCrop(
             image=image[0].numpy(),
             labels=labels[..., 0].numpy().astype(np.int32),
             weight=np.pad(packed[0, ..., -1].numpy(), margin),
@@ -143,11 +143,11 @@ def read_samples(
         )
 
 
-def _row(sample: Sample, highest: float) -> list[np.ndarray]:
-    spacing = max(min(sample.labels.shape) // GRID_LINES, 4)
+def _row(crop: PreviewCrop, highest: float) -> list[np.ndarray]:
+    spacing = max(min(crop.labels.shape) // GRID_LINES, 4)
     return [
-        drawing.to_rgb(sample.image),
-        drawing.warped_grid(sample.coordinates, spacing_pixels=spacing, image=sample.image),
-        drawing.colorize_labels(sample.labels),
-        drawing.probability_map(sample.weight / highest),
+        drawing.to_rgb(crop.image),
+        drawing.warped_grid(crop.coordinates, spacing_pixels=spacing, image=crop.image),
+        drawing.colorize_labels(crop.labels),
+        drawing.probability_map(crop.weight / highest),
     ]

@@ -94,7 +94,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Answer:
     """What was found in an image.
 
     Attributes:
@@ -121,7 +121,7 @@ class Found:
         probabilities: np.ndarray,
         question: Question,
         classes: tuple[str, ...] = (),
-    ) -> "Found":
+    ) -> "Answer":
         """Find the instances in an image's probabilities.
 
         Args:
@@ -143,46 +143,46 @@ class Found:
         return foreground_of(self.probabilities)
 
 
-def render(found: Found) -> tuple[bytes, str]:
+def render(answer: Answer) -> tuple[bytes, str]:
     """Return the answer about one image: content and media type."""
-    output = found.question.output
+    output = answer.question.output
     if output == "json":
-        return json.dumps(describe(found)).encode(), JSON
+        return json.dumps(describe(answer)).encode(), JSON
     if output == "all":
-        return json.dumps(_everything(found)).encode(), JSON
-    return _file(found, output)
+        return json.dumps(_everything(answer)).encode(), JSON
+    return _file(answer, output)
 
 
-def describe(found: Found) -> dict[str, Any]:
+def describe(answer: Answer) -> dict[str, Any]:
     """Return size in pixels, count, confluency in [0, 1] and instances of an image, for JSON."""
-    height, width = found.labels.shape
-    instances = describe_instances(found)
-    named = {"name": found.name} if found.name else {}
+    height, width = answer.labels.shape
+    instances = describe_instances(answer)
+    named = {"name": answer.name} if answer.name else {}
     return {
         **named,
         "height": height,
         "width": width,
         "count": len(instances),
-        "confluency": round(float((found.labels > 0).mean()), 6),
-        "threshold": found.question.rules.threshold,
-        "minimum_area": found.question.rules.minimum_area,
+        "confluency": round(float((answer.labels > 0).mean()), 6),
+        "threshold": answer.question.rules.threshold,
+        "minimum_area": answer.question.rules.minimum_area,
         "instances": instances,
     }
 
 
-def describe_instances(found: Found) -> list[dict[str, Any]]:
+def describe_instances(answer: Answer) -> list[dict[str, Any]]:
     """Return id, area, bbox (x, y, width, height), centroid (x, y), score and outline of each.
 
     Lengths and places are in pixels. The score is the mean probability of foreground, in [0, 1].
     Of several classes, `class` is the one whose probabilities in the instance have the largest sum.
     """
-    labels = found.labels
+    labels = answer.labels
     numbers = np.arange(1, int(labels.max(initial=0)) + 1)
     areas = np.bincount(labels.ravel(), minlength=len(numbers) + 1)[1:]
     centers = ndimage.center_of_mass(labels > 0, labels, numbers) if len(numbers) else []
-    scores = np.atleast_1d(ndimage.mean(found.probability, labels, numbers))
-    classes = _classes(found)
-    codes = trace_labels(labels)[0] if found.question.outlines == "rle" else []
+    scores = np.atleast_1d(ndimage.mean(answer.probability, labels, numbers))
+    classes = _classes(answer)
+    codes = trace_labels(labels)[0] if answer.question.outlines == "rle" else []
     instances = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labels)):
         instance: dict[str, Any] = {
@@ -199,9 +199,9 @@ def describe_instances(found: Found) -> list[dict[str, Any]]:
         }
         if classes:
             instance["class"] = classes[index]
-        if found.question.outlines == "rle":
+        if answer.question.outlines == "rle":
             instance["segmentation"] = {"size": list(labels.shape), "counts": codes[index].decode()}
-        elif found.question.outlines == "polygons":
+        elif answer.question.outlines == "polygons":
             mask = labels[rows, columns] == index + 1
             instance["segmentation"] = polygons(mask, left=columns.start, top=rows.start)
         instances.append(instance)
@@ -233,45 +233,45 @@ def polygons(mask: np.ndarray, *, left: int = 0, top: int = 0) -> list[list[floa
     return outlines
 
 
-def _classes(found: Found) -> list[str]:
+def _classes(answer: Answer) -> list[str]:
     """Return the class of each instance; none where there is only one."""
-    count = found.probabilities.shape[-1]
+    count = answer.probabilities.shape[-1]
     if count == 1:
         return []
-    names = found.classes if len(found.classes) == count else [str(k) for k in range(count)]
-    return [names[k] for k in classes_of(found.labels, found.probabilities)]
+    names = answer.classes if len(answer.classes) == count else [str(k) for k in range(count)]
+    return [names[k] for k in classes_of(answer.labels, answer.probabilities)]
 
 
-def _file(found: Found, output: str) -> tuple[bytes, str]:
+def _file(answer: Answer, output: str) -> tuple[bytes, str]:
     """Return one of the files."""
     if output == "mask":
-        return _png(((found.labels > 0) * 255).astype(np.uint8)), PNG
+        return _png(((answer.labels > 0) * 255).astype(np.uint8)), PNG
     if output == "overlay":
-        return _png(drawing.overlay(found.image, found.labels)), PNG
-    array = found.labels if output == "labels" else found.probability
+        return _png(drawing.overlay(answer.image, answer.labels)), PNG
+    array = answer.labels if output == "labels" else answer.probability
     stream = io.BytesIO()
     tifffile.imwrite(stream, array, compression="zlib")
     return stream.getvalue(), TIFF
 
 
-def _everything(found: Found) -> dict[str, Any]:
+def _everything(answer: Answer) -> dict[str, Any]:
     """Return JSON, files to keep and pictures to look at, in one."""
-    stem = Path(found.name).stem or "image"
+    stem = Path(answer.name).stem or "image"
     kept = {"mask": "mask.png", "labels": "labels.tif", "probability": "probability.tif"}
-    overlay = drawing.overlay(found.image, found.labels)
+    overlay = drawing.overlay(answer.image, answer.labels)
     pictures = {
-        "image": drawing.to_rgb(found.image),
-        "probability": drawing.probability_map(found.probability),
-        "mask": ((found.labels > 0) * 255).astype(np.uint8),
+        "image": drawing.to_rgb(answer.image),
+        "probability": drawing.probability_map(answer.probability),
+        "mask": ((answer.labels > 0) * 255).astype(np.uint8),
         "instances": overlay,
     }
-    files = {f"{stem}_{end}": _file(found, output)[0] for output, end in kept.items()}
+    files = {f"{stem}_{end}": _file(answer, output)[0] for output, end in kept.items()}
     files[f"{stem}_overlay.png"] = _png(overlay)
     shown = {
         name: _png(drawing.shrink(picture, LONGEST_PICTURE_PIXELS))
         for name, picture in pictures.items()
     }
-    return {"result": describe(found), "files": _base64(files), "pictures": _base64(shown)}
+    return {"result": describe(answer), "files": _base64(files), "pictures": _base64(shown)}
 
 
 def _base64(contents: dict[str, bytes]) -> dict[str, str]:

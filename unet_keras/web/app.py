@@ -32,7 +32,7 @@ from starlette.routing import Route
 from unet_keras.errors import InputError
 from unet_keras.inference.loading import Predictor
 from unet_keras.web import rest
-from unet_keras.web.answers import Found, Question, describe, render
+from unet_keras.web.answers import Answer, Question, describe, render
 from unet_keras.web.limits import Limits, Memory, Refusal, Worker, read_body, tile_for
 from unet_keras.web.uploads import Upload, decode, fit, split_form
 
@@ -95,12 +95,12 @@ class Service:
             return self._render(uploads[0], question)
         results, left = [], self.limits.pixels
         for upload in uploads:
-            found = self._find(upload, question, pixels=left)
-            left -= found.labels.size
-            results.append(describe(found))
+            answer = self._find(upload, question, pixels=left)
+            left -= answer.labels.size
+            results.append(describe(answer))
         return JSONResponse({"images": results})
 
-    def _find(self, upload: Upload, question: Question, *, pixels: int | None = None) -> Found:
+    def _find(self, upload: Upload, question: Question, *, pixels: int | None = None) -> Answer:
         """Decode, predict and label an image."""
         network = self.predictor
         image = decode(upload, pixels=self.limits.pixels if pixels is None else pixels)
@@ -109,7 +109,7 @@ class Service:
         try:
             probabilities = network(image, tile=tile_for(image.shape))
             classes = tuple(network.metadata.get("classes", ()))
-            return Found.of(upload.name, image, probabilities, question, classes)
+            return Answer.of(upload.name, image, probabilities, question, classes)
         except InputError as error:
             raise Refusal(422, f"{name}: {error}") from None
 
