@@ -18,18 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claim_tables import ISBI, TABLES, Table, Variant
+from claim_tables import CPU_SECONDS, ISBI, TABLES, Table, Variant
+from results_file import RESULTS, end_with_children
 from samples import (
     LIVECELL_SCORED,
     isbi_names,
+    isbi_sample,
     livecell_names,
+    livecell_sample,
     some_of,
     where_isbi,
     where_livecell,
 )
-from trials import RESULTS, WORK, Trial, run
+from trials import WORK, Trial, run
+
+from unet_keras import command
+from unet_keras.errors import InputError
 
 FILE = RESULTS / "claims.json"
+TRIED = WORK / "claims.json"  # what was tried with another time
 SEEDS = 3
 Results = dict[str, list[dict[str, Any]]]
 
@@ -57,7 +64,8 @@ def train(key: str, variant: Variant, seed: int, samples: dict[str, Path | None]
         shrunk_to=variant.shrunk_to,
         membranes=table.config == ISBI,
     )
-    return run(trial, f"{key}/{variant.name}/seed {seed}", FILE, data)
+    tried = table.cpu_seconds != CPU_SECONDS
+    return run(trial, f"{key}/{variant.name}/seed {seed}", TRIED if tried else FILE, data)
 
 
 def print_rows(table: Table, variants: Sequence[Variant], results: Results) -> None:
@@ -107,35 +115,42 @@ def measure(key: str, rows: Sequence[str], seeds: int, samples: dict[str, Path |
         sys.stdout.flush()
 
 
-def main() -> int:
+def main() -> None:
     """Measure what is not known yet and print the tables after each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--livecell", type=Path, help="LIVECell's sample: images/, annotations/")
-    parser.add_argument("--isbi", type=Path, help="ISBI 2012's: image/, label/")
+    parser.add_argument("--livecell", type=livecell_sample, help="its images/ and annotations/")
+    parser.add_argument("--isbi", type=isbi_sample, help="its image/ and label/")
     parser.add_argument("--only", nargs="*", choices=list(TABLES), help="these tables only")
     parser.add_argument("--rows", nargs="*", default=(), help="rows whose name has one of these")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--cpu-seconds", type=float, help="of each training, to try things out")
-    arguments = parser.parse_args()
-    samples = {
-        name: folder.resolve() if (folder := getattr(arguments, name)) else None
-        for name in ("livecell", "isbi")
-    }
-    chosen = [
-        key
-        for key in arguments.only or TABLES
-        if samples["isbi" if TABLES[key].config == ISBI else "livecell"] is not None
-    ]
+    parser.add_argument("--seeds", type=int, default=SEEDS, choices=range(1, SEEDS + 1))
+    parser.add_argument(
+        "--cpu-seconds", type=float, help="of each training, to try things out: kept in runs/"
+    )
+    end_with_children()
+    command.run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    samples = {"livecell": arguments.livecell, "isbi": arguments.isbi}
+    chosen = []
+    for key in arguments.only or TABLES:
+        needed = "isbi" if TABLES[key].config == ISBI else "livecell"
+        if samples[needed] is not None:
+            chosen.append(key)
+        elif arguments.only:
+            raise InputError(f"the table {key!r} needs --{needed} DIR")
     if not chosen:
-        parser.error("give --livecell DIR, --isbi DIR or both; the chosen tables need them")
+        raise InputError("there is nothing to train on: give --livecell DIR, --isbi DIR or both")
+    names = [variant.name for key in chosen for variant in TABLES[key].variants]
+    for part in arguments.rows:
+        if not any(part in name for name in names):
+            raise InputError(f"--rows {part} is in no name: {', '.join(names)}")
     WORK.mkdir(parents=True, exist_ok=True)
-    RESULTS.mkdir(exist_ok=True)
     for key in chosen:
         if arguments.cpu_seconds:
             TABLES[key] = replace(TABLES[key], cpu_seconds=arguments.cpu_seconds)
         measure(key, arguments.rows, arguments.seeds, samples)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

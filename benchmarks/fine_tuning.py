@@ -21,8 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from samples import LIVECELL_SCORED, livecell_names, some_of, where_livecell, write_pairs
+from results_file import end_with_children
+from samples import (
+    LIVECELL_SCORED,
+    livecell_names,
+    livecell_sample,
+    some_of,
+    where_livecell,
+    write_pairs,
+)
 from trials import ROOT, WORK, Trial, write_split
+
+from unet_keras import command
 
 FOLDER = ROOT / "runs" / "fine_tuning"
 CONFIG = "configs/fine_tune.yaml"
@@ -30,11 +40,16 @@ PAIRS = 5
 SCORES = {"Dice": "dice", "SA": "segmentation_accuracy", "SA50": "segmentation_accuracy_50"}
 
 
-def command(*arguments: str) -> None:
+def start(*arguments: str) -> None:
     """Run a command of the package."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", *arguments]
-    subprocess.run(command, cwd=FOLDER, env=environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=FOLDER,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def prepare(sample: Path) -> None:
@@ -55,8 +70,8 @@ def prepare(sample: Path) -> None:
 
 def scores(name: str, model: str) -> str:
     """Segment and score with a network; a row of the table."""
-    command("unet_keras.predict", model, "scored/images", "--output", name, "--write", "labels")
-    command(
+    start("unet_keras.predict", model, "scored/images", "--output", name, "--write", "labels")
+    start(
         "unet_keras.evaluate", "--predictions", name, "--truth", "truth", "--kind", "labels"
     )  # fmt: skip
     overall = json.loads((FOLDER / name / "evaluation" / "metrics.json").read_text())["overall"]
@@ -78,16 +93,21 @@ def draw(file: str) -> None:
     drawing.write_png(FOLDER / "before_after.png", drawing.panel([row], titles=titles))
 
 
-def main() -> int:
+def main() -> None:
     """Refine, and score before and after."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
-    prepare(parser.parse_args().sample.resolve())
+    parser.add_argument("sample", type=livecell_sample, help="images/ and annotations/")
+    end_with_children()
+    command.run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    prepare(arguments.sample)
     rows, begun = [scores("before", "default")], time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     pairs = ["source.images=pairs/images", "source.annotations=pairs/labels"]
-    command("unet_keras.make_records", str(ROOT / CONFIG), *pairs)
-    command("unet_keras.train", str(ROOT / CONFIG), *pairs)
+    start("unet_keras.make_records", str(ROOT / CONFIG), *pairs)
+    start("unet_keras.train", str(ROOT / CONFIG), *pairs)
     seconds = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = sum(getattr(after, key) - getattr(before, key) for key in ("ru_utime", "ru_stime"))
@@ -97,8 +117,7 @@ def main() -> int:
     draw(LIVECELL_SCORED[-1])
     print(f"\n{seconds:.0f} s, {cpu:.0f} s of the processor; {FOLDER / 'before_after.png'}")
     print(f"ratio ten_minutes_vs_fine_tuning {600 / seconds:.2f}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

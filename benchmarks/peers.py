@@ -1,9 +1,11 @@
 """What the U-Net replaced, and what a user would take instead of this project, beside it.
 
-The same 7 images of LIVECell's sample, the same time of the processor for training, three seeds;
-scored by `python -m unet_keras.evaluate --predictions` on 5 images of other wells. Each peer is a
-script in benchmarks/peers/, in an environment of its own where it needs packages, from random
-weights unless its row says otherwise: what is trained elsewhere cannot be trained for equal time.
+The same 7 images of LIVECell's sample, the same time of the processor for whatever trains, three
+seeds; scored by `python -m unet_keras.evaluate --predictions` on 5 images of other wells. Two of
+these have helped to choose what this project's U-Net learns (separation.py), so the table has the
+mean of the three others too. Each peer is a script in benchmarks/peers/, in an environment of its
+own where it needs packages, from random weights unless its row says otherwise: what is trained
+elsewhere cannot be trained for equal time.
 
 Prints a table after each seed. What is in benchmarks/results/peers.json already is not done again,
 so the script may be stopped at any time. `python benchmarks/peers.py DIR [--only unet stardist]`
@@ -21,13 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claim_tables import ALL_IMAGES, LIVECELL, OUTLINES
+from claim_tables import ALL_IMAGES, LIVECELL, OUTLINES, TRANSFORMED
 from environment import ensure_environment
-from samples import LIVECELL_SCORED, livecell_names, where_livecell, write_pairs
-from trials import RESULTS, ROOT, WORK, Trial, write_split
+from results_file import RESULTS, end_with_children, keep_result, read_results
+from samples import LIVECELL_SCORED, livecell_names, livecell_sample, where_livecell, write_pairs
+from separation import SCREENED
+from trials import DEFAULT, ROOT, WORK, Trial, digest, settings_of, write_split
+
+from unet_keras import command
+from unet_keras.errors import InputError
 
 FILE = RESULTS / "peers.json"
 FOLDER = ROOT / "runs" / "peers"
+TRIED = FOLDER / "peers.json"  # what was tried with another time, or on fewer pixels
 CPU_SECONDS = 480.0  # 4 minutes on two cores
 SEEDS = 3
 SCORES = {"Dice": "dice", "SA": "segmentation_accuracy", "SA50": "segmentation_accuracy_50"}
@@ -74,7 +82,10 @@ def prepare(sample: Path) -> None:
     from unet_keras import config as configuration
 
     trained = livecell_names(sample)
-    assert len(trained) == ALL_IMAGES, "this is another sample"
+    if len(trained) != ALL_IMAGES:
+        raise InputError(
+            f"{sample} has {len(trained)} images to train on, and {ALL_IMAGES} are expected"
+        )
     config = configuration.load(ROOT / LIVECELL, [*where_livecell(sample), *OUTLINES])
     images = (*trained, *LIVECELL_SCORED)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -87,66 +98,94 @@ def prepare(sample: Path) -> None:
 
 def measure(key: str, seed: int, cpu_seconds: float, more: Sequence[str]) -> dict[str, Any]:
     """Train, segment and score, or return what is known."""
-    known = json.loads(FILE.read_text()) if FILE.exists() else {}
     peer, name = PEERS[key], f"{key}/seed {seed}"
-    definition = {
-        "scored": list(LIVECELL_SCORED), "cpu_seconds": cpu_seconds, "seed": seed,
-        "variant": peer.variant, "requirements": list(peer.requirements), "more": list(more),
-    }  # fmt: skip
-    if known.get(name, {}).get("definition") == definition:
-        return known[name]
+    file = TRIED if more or cpu_seconds != CPU_SECONDS else FILE
+    definition = define(peer, seed, cpu_seconds, more)
+    known = read_results(file).get(name, {})
+    if known.get("definition") == definition:
+        return known
     python = sys.executable
     if peer.environment:
         python = str(ensure_environment(peer.environment, peer.requirements))
     output = FOLDER / name.replace("/", "-").replace(" ", "-")
     shutil.rmtree(output, ignore_errors=True)
-    command = [python, str(ROOT / "benchmarks" / "peers" / f"{peer.script}.py"),
+    training = [python, str(ROOT / "benchmarks" / "peers" / f"{peer.script}.py"),
                str(FOLDER / "data"), str(output), f"--cpu-seconds={cpu_seconds}",
                f"--seed={seed}", *([f"--variant={peer.variant}"] if peer.variant else []),
                *more]  # fmt: skip
     paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
     environment = os.environ | {"PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(training, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     evaluate = [sys.executable, "-m", "unet_keras.evaluate", "--predictions", str(output),
                 "--truth", str(FOLDER / "data" / "records"), "--kind", "labels"]  # fmt: skip
     subprocess.run(evaluate, env=environment, stdout=subprocess.DEVNULL, check=True)
-    overall = json.loads((output / "evaluation" / "metrics.json").read_text())["overall"]
+    metrics = json.loads((output / "evaluation" / "metrics.json").read_text())
     account = json.loads(done.stdout.splitlines()[-1])
-    scores = {name: round(overall[name], 4) for name in SCORES.values()}
-    known[name] = {**account, **scores, "definition": definition}
-    partial = FILE.with_suffix(".partial")
-    partial.write_text(json.dumps(known, indent=1) + "\n")
-    partial.replace(FILE)
-    return known[name]
+    known = {
+        **account,
+        **{key: round(metrics["overall"][key], 4) for key in SCORES.values()},
+        "by_image": {
+            row["file_name"]: {key: round(row[key], 4) for key in SCORES.values()}
+            for row in metrics["images"]
+        },
+        "definition": definition,
+    }
+    keep_result(file, name, known)
+    return known
+
+
+def define(peer: Peer, seed: int, cpu_seconds: float, more: Sequence[str]) -> dict[str, Any]:
+    """What a result is kept by: of this project's own networks the settings too."""
+    definition = {
+        "scored": list(LIVECELL_SCORED), "cpu_seconds": cpu_seconds, "seed": seed,
+        "variant": peer.variant, "requirements": list(peer.requirements), "more": list(more),
+    }  # fmt: skip
+    if peer.script == "networks":
+        definition["settings"] = settings_of(LIVECELL, [*OUTLINES, *TRANSFORMED])
+    if peer.variant == "unet_more":
+        definition["default"] = digest(DEFAULT)
+    return definition
 
 
 def print_table(results: dict[str, list[dict[str, Any]]]) -> None:
     """A row a peer: means over its seeds, and how far they lie apart in SA."""
-    heads = [*SCORES, "spread of SA", "s an image", "CPU s an image", "steps"]
+    heads = [*SCORES, "spread of SA", "SA, others", "s an image", "CPU s an image", "steps"]
     print(f"\n| | {' | '.join(heads)} |\n{'|---' * (len(heads) + 1)}|")
     for key, found in results.items():
         means = [f"{np.mean([each[name] for each in found]):.3f}" for name in SCORES.values()]
         spread = np.ptp([each["segmentation_accuracy"] for each in found])
+        others = np.mean(
+            [
+                scores["segmentation_accuracy"]
+                for each in found
+                for image, scores in each["by_image"].items()
+                if image not in SCREENED
+            ]
+        )
         times = [
             f"{np.median([each[name] for each in found]):.2f}"
             for name in ("image_seconds", "image_cpu_seconds")
         ]
         steps = round(float(np.mean([each["steps"] for each in found])))
-        print(f"| {' | '.join([PEERS[key].row, *means, f'{spread:.3f}', *times, str(steps)])} |")
+        cells = [PEERS[key].row, *means, f"{spread:.3f}", f"{others:.3f}", *times, str(steps)]
+        print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()
 
 
-def main() -> int:
+def main() -> None:
     """Measure what is not known yet and print the table after each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
+    parser.add_argument("sample", type=livecell_sample, help="images/ and annotations/")
     parser.add_argument("--only", nargs="*", choices=list(PEERS), help="these only")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seeds", type=int, default=SEEDS, choices=range(1, SEEDS + 1))
     parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="of each training")
     parser.add_argument("--every", type=int, default=1, help="of windows' pixels, to try it out")
-    arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
-    prepare(arguments.sample.resolve())
+    end_with_children()
+    command.run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    prepare(arguments.sample)
     results: dict[str, list[dict[str, Any]]] = {key: [] for key in arguments.only or PEERS}
     for seed in range(arguments.seeds):
         for key, found in results.items():
@@ -155,8 +194,7 @@ def main() -> int:
                 more = [f"--every={arguments.every}"] if sparse else []
                 found.append(measure(key, seed, arguments.cpu_seconds, more))
         print_table(results)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,20 +1,23 @@
 """How smoothing and prominence of seeds were chosen for configs/livecell_sample.yaml.
 
-The networks are those of separation.py's folds, so that each image is segmented by one that has not
-seen its well; the sample's test images take no part. Prints mean segmentation accuracy as Markdown,
+The networks are those of separation.py's folds (trained again where they are gone; two trainings
+differ in the last digits), so that each image is segmented by one that has not seen its well; the
+sample's test images take no part. Prints mean segmentation accuracy as Markdown,
 and what the best pair for each image would give: how far a choice that suits all cell types is from
 choices made for one, which `evaluate --tune` makes. `python benchmarks/readout.py SAMPLE`
 """
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from samples import where_livecell
-from separation import CONFIG, FILE, fold_trials, images_of
+from results_file import end_with_children
+from samples import images_of, livecell_sample, where_livecell
+from separation import CONFIG, FILE, fold_trials
 from trials import ROOT, folder_of, run
+
+from unet_keras import command
 
 CHOICE = "borders of 2 pixels, cubic, pretrained"
 SMOOTHINGS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -51,19 +54,23 @@ def accuracies(sample: Path) -> np.ndarray:
     return np.reshape(scores, (-1, len(SMOOTHINGS), len(PROMINENCES)))
 
 
-def main() -> int:
+def main() -> None:
     """Score all pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
-    scores = accuracies(parser.parse_args().sample.resolve())
+    parser.add_argument("sample", type=livecell_sample, help="images/ and annotations/")
+    end_with_children()
+    command.run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    scores = accuracies(arguments.sample)
     heads = " | ".join(f"prominence {value:g}" for value in PROMINENCES)
     print(f"| smoothing, pixels | {heads} |\n{'|---' * (len(PROMINENCES) + 1)}|")
     for smoothing, row in zip(SMOOTHINGS, scores.mean(axis=0), strict=True):
         print(f"| {smoothing:g} | {' | '.join(f'{value:.3f}' for value in row)} |")
     best = scores.max(axis=(1, 2)).mean()
     print(f"\n{len(scores)} images; the best pair for each image: {best:.3f}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,6 +7,7 @@ Neither is part of the project. What is scored is never of a well that is traine
 stack of sections, where neighbors resemble each other, a block at its end.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from trials import WELL
 
+from unet_keras.errors import InputError
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.images import list_images
 
@@ -26,15 +28,52 @@ LIVECELL_SCORED = (
 ISBI_SCORED = 4
 
 
-def livecell_names(sample: Path) -> list[str]:
-    """Names of the annotated images that are not scored, sorted."""
-    names = []
+def livecell_sample(text: str) -> Path:
+    """LIVECell's folder, from a command line."""
+    return _sample(text, "images", "annotations")
+
+
+def isbi_sample(text: str) -> Path:
+    """ISBI's folder, from a command line."""
+    return _sample(text, "image", "label")
+
+
+def _sample(text: str, *folders: str) -> Path:
+    path = Path(text).resolve()
+    for folder in folders:
+        if not (path / folder).is_dir():
+            raise argparse.ArgumentTypeError(
+                f"{text} has no folder {folder}/; a folder with {' and '.join(folders)} is expected"
+            )
+    return path
+
+
+def images_of(sample: Path) -> dict[str, list[str]]:
+    """Names of LIVECell's annotated images by split.
+
+    Raises:
+        InputError: The sample is another one, without the images that are scored.
+    """
+    found = {}
     for split in ("train", "val", "test"):
         file = sample / "annotations" / f"livecell_coco_{split}.json"
-        names += [image["file_name"] for image in json.loads(file.read_text())["images"]]
-    trained = sorted(set(names) - set(LIVECELL_SCORED))
-    wells = {group_of(name, WELL) for name in trained}
-    assert not wells & {group_of(name, WELL) for name in LIVECELL_SCORED}, "a well is in both"
+        found[split] = [image["file_name"] for image in json.loads(file.read_text())["images"]]
+    missing = set(LIVECELL_SCORED) - {name for names in found.values() for name in names}
+    if missing:
+        raise InputError(
+            f"{sample} is another sample: {', '.join(sorted(missing))} is not annotated there"
+        )
+    return found
+
+
+def livecell_names(sample: Path) -> list[str]:
+    """Names of the annotated images that are not scored, sorted; of other wells than those."""
+    names = {name for split in images_of(sample).values() for name in split}
+    scored = {group_of(name, WELL) for name in LIVECELL_SCORED}
+    trained = sorted(names - set(LIVECELL_SCORED))
+    shared = [name for name in trained if group_of(name, WELL) in scored]
+    if shared:
+        raise InputError(f"{sample} is another sample: {shared[0]} is of a well that is scored")
     return trained
 
 

@@ -1,6 +1,7 @@
 """What tells touching cells apart: targets, heads and ways to learn from few images, measured.
 
-Two rounds on the dozen annotated images of LIVECell's sample, equal computing time for all:
+Two rounds on the dozen annotated images of LIVECell's sample, as many steps for each choice as fit
+the same time of the processor (trials.py):
 
     screen   each choice once, 4 minutes on two cores, trained on 5 images and scored on 4 of other
              wells, one cell type among them that no training image shows; the 3 test images take
@@ -12,16 +13,16 @@ so the script may be stopped at any time. `python benchmarks/separation.py SAMPL
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from samples import where_livecell
-from trials import RESULTS, WELL, WORK, Trial, best_readout, mean_score, run
+from results_file import RESULTS, end_with_children
+from samples import images_of, livecell_sample, where_livecell
+from trials import WELL, WORK, Trial, best_readout, mean_score, run
 
-from unet_keras import grouped_folds
+from unet_keras import command, grouped_folds
+from unet_keras.errors import InputError
 from unet_keras.sources.grouping import group_of
 
 CONFIG = "configs/livecell_sample.yaml"
@@ -29,7 +30,7 @@ FILE = RESULTS / "separation.json"
 CPU_SECONDS = 480.0  # 4 minutes on two cores
 FOLDS, SEEDS = 4, (0, 1, 2)
 
-# What choices replace, whatever the config has by now.
+# What choices replace.
 BASE = (
     "model.depth=4", "targets.outline_pixels=1", "evaluate.tta=false", "train.start_from=''",
     "augment.image_order=1",
@@ -115,15 +116,6 @@ def readouts(choice: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return found | {f"{name}, TTA": (*rules, "tta=true") for name, rules in found.items()}
 
 
-def images_of(sample: Path) -> dict[str, list[str]]:
-    """Names of the annotated images by split."""
-    found = {}
-    for split in ("train", "val", "test"):
-        file = sample / "annotations" / f"livecell_coco_{split}.json"
-        found[split] = [image["file_name"] for image in json.loads(file.read_text())["images"]]
-    return found
-
-
 def screen(choice: str, sample: Path) -> dict:
     """Train a choice once and score it on wells that it did not see."""
     names = images_of(sample)
@@ -203,25 +195,32 @@ def print_folds(results: dict[str, list[dict]]) -> None:
             )
 
 
-def main() -> int:
+def main() -> None:
     """Measure what is not known yet and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sample", type=Path, help="LIVECell's sample: images/ and annotations/")
+    parser.add_argument("sample", type=livecell_sample, help="images/ and annotations/")
     parser.add_argument("--only", choices=("screen", "folds"), help="one of the two rounds")
-    parser.add_argument("--choice", nargs="*", choices=list(CHOICES), help="these only")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="so many of the three seeds")
-    arguments = parser.parse_args()
-    sample = arguments.sample.resolve()
+    parser.add_argument("--choice", nargs="+", choices=list(CHOICES), help="these only")
+    parser.add_argument(
+        "--seeds", type=int, default=len(SEEDS), choices=range(1, len(SEEDS) + 1),
+        help="so many of the three seeds",
+    )  # fmt: skip
+    end_with_children()
+    command.run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    sample = arguments.sample
     WORK.mkdir(parents=True, exist_ok=True)
-    RESULTS.mkdir(exist_ok=True)
     if arguments.only != "folds":
         print_screen({c: screen(c, sample) for c in arguments.choice or CHOICES})
     if arguments.only != "screen":
         chosen = [c for c in arguments.choice or FINALISTS if c in FINALISTS]
+        if not chosen:
+            raise InputError(f"folds are for finalists: one of {', '.join(FINALISTS)}")
         for seeds in range(1, arguments.seeds + 1):
             print_folds({c: folds(c, sample, SEEDS[:seeds]) for c in chosen})
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

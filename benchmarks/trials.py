@@ -1,12 +1,15 @@
 """Trainings to be compared: equal computing time, chosen images, any seed, each done only once.
 
 A `Trial` is a config, overrides, and which images it is scored on; it trains on all others, in a
-process of its own, for a given time of the processor (all cores together, so that a busy machine
-shortens no training). How many steps that is, is measured before, once a kind of network. Scored
-are the weights at the end: there is no validation split to choose by.
+process of its own, for as many steps as fit a given time of the processor, all cores together. How
+many that are is measured before, once for each kind of network and batch: a busy machine shortens
+no training, and what augmentation takes, up to an eighth more or less, does not either. The time
+that was really taken is kept with the result. Scored are the weights at the end: there is no
+validation split to choose by.
 
 `run` keeps each result in a JSON file and takes it from there the next time, unless the trial was
-defined otherwise. Networks and records lie in `runs/trials`, to be looked at.
+defined otherwise: other images, another value of a setting, another network to start from. Networks
+and records lie in `runs/trials`, to be looked at.
 
 The source is the config's: LIVECell's JSON, or folders of images and masks.
 """
@@ -26,12 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import keep_result, read_results, write_json
 from shrinking import ShrunkReference
 from trial_scores import score
 
+from unet_keras import command
+from unet_keras.errors import InputError
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "runs" / "trials"
-RESULTS = ROOT / "benchmarks" / "results"
 DEFAULT = ROOT / "unet_keras" / "model" / "default" / "model.keras"
 WELL = r"^([^_]+_Phase_[A-P]\d+)_"  # A172_Phase_C7 of A172_Phase_C7_1_00d00h00m_1.tif
 
@@ -40,6 +46,14 @@ CALIBRATION_STEPS = 16
 # Fields that came later: left out of definitions where they say nothing, so that results from
 # before them stay valid.
 LATER = ("phases", "shrunk_to", "membranes")
+# What a definition has beside a trial's fields.
+DERIVED = ("default", "settings")
+# Settings that do not decide what is learned here: where things lie, how readouts start, and what
+# each trial sets by itself.
+ELSEWHERE = (
+    "seed", "source.", "records.path", "evaluate.", "train.run_dir", "train.phases",
+    "train.steps_per_epoch", "train.monitor", "train.panel_epochs", "train.deterministic",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,17 +88,22 @@ class Trial:
     membranes: bool = False
 
     def definition(self) -> dict[str, Any]:
-        """What results are kept by, as JSON has it; which network ships is part of it."""
+        """What results are kept by, as JSON has it.
+
+        Part of it are all settings that are not this package's defaults, whether they are the YAML
+        file's or a trial's, and which network ships where it is started from.
+        """
         values = json.loads(json.dumps(asdict(self)))
         values = {key: value for key, value in values.items() if value or key not in LATER}
+        values["settings"] = settings_of(self.config, self.overrides)
         if "train.start_from=default" in self.overrides:
-            values["default"] = hashlib.sha256(DEFAULT.read_bytes()).hexdigest()[:12]
+            values["default"] = digest(DEFAULT)
         return values
 
     @classmethod
     def defined(cls, definition: dict[str, Any]) -> "Trial":
         """The trial of a definition."""
-        values = {key: value for key, value in definition.items() if key != "default"}
+        values = {key: value for key, value in definition.items() if key not in DERIVED}
         for key in ("overrides", "images", "scored", "phases", "shrunk_to"):
             if key in values:
                 values[key] = tuple(values[key])
@@ -99,28 +118,50 @@ def run(
     Args:
         trial: What to do.
         name: Its key in the results, and its folder in `WORK`.
-        results: JSON file; it is written anew after each trial.
+        results: JSON file; the trial's result is added to it.
         data: Overrides that say where the images are; they do not belong to the trial's definition.
-        network: Train again where the network itself is gone.
+        network: Train again where the network itself is gone; a result that is kept already stays.
 
     Returns:
-        `scores` by readout and image, `steps`, `cpu_seconds`, `seconds`, `definition`.
+        `scores` by readout and image, `steps`, `definition`, and of a training that was not
+        interrupted `cpu_seconds` and `seconds`.
     """
-    known = json.loads(results.read_text()) if results.exists() else {}
+    known = read_results(results).get(name, {})
     definition = trial.definition()
-    gone = network and not (folder_of(trial, name) / "model.keras").exists()
-    if gone or known.get(name, {}).get("definition") != definition:
-        request = {"name": name, "definition": definition, "data": list(data)}
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, __file__, json.dumps(request)],
-            env=environment, stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        known[name] = {**json.loads(done.stdout.splitlines()[-1]), "definition": definition}
-        partial = results.with_suffix(".partial")
-        partial.write_text(json.dumps(known, indent=1) + "\n")
-        partial.replace(results)
-    return known[name]
+    fits = known.get("definition") == definition
+    if fits and not (network and not (folder_of(trial, name) / "model.keras").exists()):
+        return known
+    request = {"name": name, "definition": definition, "data": list(data)}
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(request)],
+        env=environment, stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"error: {name} ended with status {done.returncode}, for the reason above")
+    if not fits:
+        known = {**json.loads(done.stdout.splitlines()[-1]), "definition": definition}
+        keep_result(results, name, known)
+    return known
+
+
+def digest(file: Path) -> str:
+    """The start of a file's SHA-256, hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
+def settings_of(config: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Settings of a YAML file and overrides that are not the defaults, but `ELSEWHERE`'s."""
+    from unet_keras import config as configuration
+
+    defaults = configuration.flatten(configuration.Config())
+    values = configuration.flatten(configuration.load(ROOT / config, overrides))
+    decisive = {
+        key: value
+        for key, value in values.items()
+        if value != defaults.get(key) and not key.startswith(ELSEWHERE)
+    }
+    return json.loads(json.dumps(decisive, sort_keys=True))
 
 
 def mean_score(result: dict[str, Any], readout: str, name: str) -> float:
@@ -152,14 +193,14 @@ def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     begun_with = run_dir / CONFIG_NAME
     if begun_with.exists() and configuration.differences(configuration.load(begun_with), config):
         shutil.rmtree(run_dir)  # the YAML file has changed since
+    resumed = begun_with.exists()
     begun, begun_cpu = time.perf_counter(), time.process_time()
     train(config)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
     model = load_model(run_dir / "model.keras")
-    return {
-        "steps": steps, "cpu_seconds": round(cpu, 1), "seconds": round(seconds, 1),
-        "scores": score(model, config, trial),
-    }  # fmt: skip
+    # Of a training that was interrupted, this process has seen the end only.
+    times = {} if resumed else {"cpu_seconds": round(cpu, 1), "seconds": round(seconds, 1)}
+    return {"steps": steps, **times, "scores": score(model, config, trial)}
 
 
 def folder_of(trial: Trial, name: str) -> Path:
@@ -187,7 +228,9 @@ def write_split(config: Any, trial: Trial) -> Path:
         for each in read_source(config)
         if each.file_name in trial.images
     ]
-    assert len(references) == len(trial.images), "images are missing"
+    missing = set(trial.images) - {each.file_name for each in references}
+    if missing:
+        raise InputError(f"{config.source.images} lacks {', '.join(sorted(missing))}")
     size = f"-{trial.shrunk_to[0]}x{trial.shrunk_to[1]}" if trial.shrunk_to else ""
     if trial.shrunk_to:
         references = [
@@ -245,19 +288,22 @@ def _cpu_seconds_a_step(overrides: Sequence[str], trial: Trial) -> float:
     )  # fmt: skip
     seconds = (times[3] - times[2]) / CALIBRATION_STEPS
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(seconds))
+    write_json(file, seconds)
     return seconds
 
 
-def main() -> int:
+def main() -> None:
     """Do what `run` asks for on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("request")
-    request = json.loads(parser.parse_args().request)
+    command.run(parser, _command)
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    request = json.loads(arguments.request)
     trial = Trial.defined(request["definition"])
     print(json.dumps(_work(request["name"], trial, request["data"])))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,8 +1,8 @@
 """Without learning: local variance finds cells in phase contrast, a watershed parts them.
 
 What is brighter or darker than its surroundings is a cell; flat grey is background. The threshold
-is Otsu's of each image; the scales of variance and cells are those of a small grid that segment the
-training images best.
+is Otsu's of each image times a factor; the factor and the scales of variance and cells are those of
+a small grid that segment the training images best.
 """
 
 from itertools import product

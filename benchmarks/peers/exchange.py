@@ -10,7 +10,7 @@ A peer is a script: `python PEER.py FOLDER OUTPUT --cpu-seconds S --seed N [--va
 line of output is JSON: `steps`, `cpu_seconds` and `seconds` of training, and of an image, from
 grey values to instances, `image_seconds` and `image_cpu_seconds`.
 
-Needs NumPy and tifffile only: most peers run in environments of their own.
+Needs NumPy and tifffile only: some peers run in environments of their own.
 """
 
 import argparse
