@@ -154,20 +154,19 @@ def print_table(results: dict[str, list[dict[str, Any]]]) -> None:
     for key, found in results.items():
         means = [f"{np.mean([each[name] for each in found]):.3f}" for name in SCORES.values()]
         spread = np.ptp([each["segmentation_accuracy"] for each in found])
-        others = np.mean(
-            [
-                scores["segmentation_accuracy"]
-                for each in found
-                for image, scores in each["by_image"].items()
-                if image not in SCREENED
-            ]
-        )
+        others = [
+            scores["segmentation_accuracy"]
+            for each in found
+            for image, scores in each.get("by_image", {}).items()
+            if image not in SCREENED
+        ]
+        unseen = f"{np.mean(others):.3f}" if others else ""
         times = [
             f"{np.median([each[name] for each in found]):.2f}"
             for name in ("image_seconds", "image_cpu_seconds")
         ]
         steps = round(float(np.mean([each["steps"] for each in found])))
-        cells = [PEERS[key].row, *means, f"{spread:.3f}", f"{others:.3f}", *times, str(steps)]
+        cells = [PEERS[key].row, *means, f"{spread:.3f}", unseen, *times, str(steps)]
         print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()
 
