@@ -168,8 +168,8 @@ TABLES: dict[str, Table] = {
         "Weights between touching cells part them (2015), LIVECell",
         (*FULL, *WEIGHTED), WEIGHTS, COMPONENTS | WATERSHED,
         {
-            "SA of components": at("0.5", "sa"), "at the best threshold": best("sa", LEVELS),
-            "SA50": best("sa50", LEVELS), "SA by watershed": at("watershed", "sa"),
+            "SA of components": at("0.5", "sa"), "SA, best threshold": best("sa", LEVELS),
+            "SA50, best threshold": best("sa50", LEVELS), "SA by watershed": at("watershed", "sa"),
             "Dice": at("0.5", "dice"),
         },
     ),

@@ -11,7 +11,6 @@ Which images, weights and strengths are compared is in `claim_tables.py`.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,37 +67,46 @@ def train(key: str, variant: Variant, seed: int, samples: dict[str, Path | None]
     return run(trial, f"{key}/{variant.name}/seed {seed}", TRIED if tried else FILE, data)
 
 
-def print_rows(table: Table, variants: Sequence[Variant], results: Results) -> None:
+def table_of(key: str, results: Results) -> str:
+    """A table as Markdown: of each variant, what is there of its seeds."""
+    table = TABLES[key]
+    variants = [variant for variant in table.variants if results.get(variant.name)]
+    return _grid(table, results) if variants[0].column else _rows(table, variants, results)
+
+
+def _rows(table: Table, variants: Sequence[Variant], results: Results) -> str:
     """A row a variant: means over the seeds, and how far the seeds lie apart in the first score."""
-    print(f"| | {' | '.join(table.measures)} | spread of the first | steps |")
-    print("|---" * (len(table.measures) + 3) + "|")
+    heads = ["", *table.measures, "spread of the first", "seeds", "steps"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for variant in variants:
         found = results[variant.name]
         values = [[measure(each) for each in found] for measure in table.measures.values()]
-        means = " | ".join(f"{np.mean(each):.3f}" for each in values)
-        steps = round(float(np.mean([each["steps"] for each in found])))
-        print(f"| {variant.row} | {means} | {np.ptp(values[0]):.3f} | {steps} |")
+        cells = [variant.row, *(f"{np.mean(each):.3f}" for each in values)]
+        cells.append(f"{np.ptp(values[0]):.3f}" if len(found) > 1 else "")
+        cells += [str(len(found)), str(round(float(np.mean([each["steps"] for each in found]))))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def print_grid(table: Table, variants: Sequence[Variant], results: Results) -> None:
+def _grid(table: Table, results: Results) -> str:
     """A row and a column for each of the variants' labels; a grid for each of two scores."""
-    rows = list(dict.fromkeys(variant.row for variant in variants))
-    columns = list(dict.fromkeys(variant.column for variant in variants))
+    rows = list(dict.fromkeys(variant.row for variant in table.variants))
+    columns = list(dict.fromkeys(variant.column for variant in table.variants))
+    grids = []
     for head in ("SA", "Dice"):
-        print(f"| {head}, mean (lowest to highest of the seeds) | {' | '.join(columns)} |")
-        print("|---" * (len(columns) + 1) + "|")
+        lines = [f"| {head} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         for row in rows:
-            cells = []
+            cells = [row]
             for column in columns:
                 found = results.get(f"{row}, {column}", [])
                 values = [table.measures[head](each) for each in found]
-                cells.append(
-                    f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-                    if values
-                    else ""
-                )
-            print(f"| {row} | {' | '.join(cells)} |")
-        print()
+                cell = f"{np.mean(values):.3f}" if values else ""
+                if len(values) > 1:
+                    cell += f" ({min(values):.3f} to {max(values):.3f})"
+                cells.append(cell)
+            lines.append(f"| {' | '.join(cells)} |")
+        grids.append("\n".join(lines))
+    return "\n\n".join(grids)
 
 
 def measure(key: str, rows: Sequence[str], seeds: int, samples: dict[str, Path | None]) -> None:
@@ -110,9 +118,7 @@ def measure(key: str, rows: Sequence[str], seeds: int, samples: dict[str, Path |
         for variant in variants:
             results[variant.name].append(train(key, variant, seed, samples))
         print(f"\n{table.title}; {seed + 1} of {seeds} seeds, {table.cpu_seconds:g} CPU seconds\n")
-        show = print_grid if variants[0].column else print_rows
-        show(table, variants, results)
-        sys.stdout.flush()
+        print(table_of(key, results), flush=True)
 
 
 def main() -> None:

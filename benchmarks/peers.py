@@ -147,13 +147,15 @@ def define(peer: Peer, seed: int, cpu_seconds: float, more: Sequence[str]) -> di
     return definition
 
 
-def print_table(results: dict[str, list[dict[str, Any]]]) -> None:
-    """A row a peer: means over its seeds, and how far they lie apart in SA."""
-    heads = [*SCORES, "spread of SA", "SA, others", "s an image", "CPU s an image", "steps"]
-    print(f"\n| | {' | '.join(heads)} |\n{'|---' * (len(heads) + 1)}|")
+def table_of(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Markdown, a row a peer: means over its seeds, and how far they lie apart in SA."""
+    heads = ["", *SCORES, "spread of SA", "SA, not screened"]
+    heads += ["s an image", "CPU s an image", "steps"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for key, found in results.items():
         means = [f"{np.mean([each[name] for each in found]):.3f}" for name in SCORES.values()]
-        spread = np.ptp([each["segmentation_accuracy"] for each in found])
+        values = [each["segmentation_accuracy"] for each in found]
+        spread = f"{np.ptp(values):.3f}" if len(found) > 1 else ""
         others = [
             scores["segmentation_accuracy"]
             for each in found
@@ -166,9 +168,9 @@ def print_table(results: dict[str, list[dict[str, Any]]]) -> None:
             for name in ("image_seconds", "image_cpu_seconds")
         ]
         steps = round(float(np.mean([each["steps"] for each in found])))
-        cells = [PEERS[key].row, *means, f"{spread:.3f}", unseen, *times, str(steps)]
-        print(f"| {' | '.join(cells)} |")
-    sys.stdout.flush()
+        cells = [PEERS[key].row, *means, spread, unseen, *times, str(steps)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -192,7 +194,7 @@ def _command(arguments: argparse.Namespace) -> None:
                 sparse = PEERS[key].script == "windows" and arguments.every > 1
                 more = [f"--every={arguments.every}"] if sparse else []
                 found.append(measure(key, seed, arguments.cpu_seconds, more))
-        print_table(results)
+        print(f"\n{table_of(results)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ so the script may be stopped at any time. `python benchmarks/separation.py SAMPL
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from results_file import RESULTS, end_with_children
 from samples import images_of, livecell_sample, where_livecell
-from trials import WELL, WORK, Trial, best_readout, mean_score, run
+from trials import WELL, WORK, Trial, mean_score, run
 
 from unet_keras import command, grouped_folds
 from unet_keras.errors import InputError
@@ -87,12 +88,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "the same, noise and blur": (*BEST, "augment.noise=0.2", "augment.blur_pixels=1"),
 }  # fmt: skip
 
-# The best of the screen, and the readout that did best there.
+# The best of the screen, and the recipe of 2015 beside them; the readout that did best there.
 FINALISTS = {
     "borders of 2 pixels, cubic, pretrained": "watershed 3 0.1",
+    "depth 2": "watershed 3 0.1",
+    "batches of 4": "watershed 3 0.1",
     "borders of 2 pixels, cubic": "watershed 3 0.1",
-    "borders of 2 pixels, pretrained": "watershed 3 0.1",
-    "borders of 2 pixels, depth 3": "watershed 3 0.1",
     "cells, separated, w0 = 10": "watershed 3 0.1",
 }
 
@@ -127,24 +128,27 @@ def screen(choice: str, sample: Path) -> dict:
     return run(trial, f"screen/{choice}", FILE, where_livecell(sample))
 
 
-def print_screen(results: dict[str, dict]) -> None:
-    """A row a choice: its best readout, plain and with TTA."""
-    print("\n| choice | SA | SA50 | Dice | readout | with TTA | components | steps |")
-    print("|---|---|---|---|---|---|---|---|")
+def best_scores(result: Mapping[str, Any], *, averaged: bool) -> tuple[str, dict[str, float]]:
+    """The readout with the highest segmentation accuracy, with TTA or without, and its means."""
+    names = [name for name in result["scores"] if name.endswith(", TTA") == averaged]
+    name = max(names, key=lambda each: mean_score(result, each, "sa"))
+    return name, {score: mean_score(result, name, score) for score in ("sa", "sa50", "dice")}
+
+
+def screen_table(results: Mapping[str, dict]) -> str:
+    """Markdown, a row a choice: its best readout, plain and with TTA."""
+    lines = [
+        "| choice | SA | SA50 | Dice | readout | SA with TTA | SA50 | Dice | readout | steps |",
+        "|---" * 10 + "|",
+    ]
     for choice, result in results.items():
-        plain = {k: v for k, v in result["scores"].items() if not k.endswith("TTA")}
-        name = best_readout({"scores": plain})
-        averaged = best_readout(
-            {"scores": {k: result["scores"][k] for k in result["scores"] if k not in plain}}
-        )
-        alone = f"{mean_score(result, 'components', 'sa'):.3f}" if "components" in plain else ""
-        print(
-            f"| {choice} | {mean_score(result, name, 'sa'):.3f} "
-            f"| {mean_score(result, name, 'sa50'):.3f} | {mean_score(result, name, 'dice'):.3f} "
-            f"| {name} | {mean_score(result, averaged, 'sa'):.3f} ({averaged[:-5]}) | {alone} "
-            f"| {result['steps']} |",
-            flush=True,
-        )
+        cells = [choice]
+        for averaged in (False, True):
+            name, scores = best_scores(result, averaged=averaged)
+            cells += [f"{score:.3f}" for score in scores.values()]
+            cells.append(name.removesuffix(", TTA"))
+        lines.append(f"| {' | '.join([*cells, str(result['steps'])])} |")
+    return "\n".join(lines)
 
 
 def fold_trials(choice: str, sample: Path, seed: int) -> dict[str, Trial]:
@@ -171,28 +175,35 @@ def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
     ]
 
 
-def print_folds(results: dict[str, list[dict]]) -> None:
-    """A row a choice: mean over the images, and how far the seeds lie apart."""
-    print("\n| choice | readout | SA | SA50 | Dice | seeds | spread of SA |")
-    print("|---|---|---|---|---|---|---|")
+def folds_table(results: Mapping[str, Sequence[dict]]) -> str:
+    """Markdown, two rows a choice: means over all images and over those that were not screened.
+
+    The last column says how far the seeds lie apart.
+    """
+    heads = ["choice", "readout", "SA", "SA50", "Dice"]
+    heads += [f"{name}, not screened" for name in heads[2:]] + ["seeds", "spread of SA"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for choice, found in results.items():
+        seeds = {each["definition"]["seed"] for each in found}
         for suffix in ("", ", TTA"):
             readout = FINALISTS[choice] + suffix
-            by_seed: dict[int, list[dict[str, float]]] = {}
-            for each in found:
-                scores = each["scores"][readout].values()
-                by_seed.setdefault(each["definition"]["seed"], []).extend(scores)
-            means = {
-                key: [float(np.mean([s[key] for s in scores])) for scores in by_seed.values()]
+            images = [
+                (each["definition"]["seed"], name, scores)
+                for each in found
+                for name, scores in each["scores"][readout].items()
+            ]
+            cells = [
+                f"{np.mean([s[key] for _, name, s in images if name not in left_out]):.3f}"
+                for left_out in ((), SCREENED)
                 for key in ("sa", "sa50", "dice")
-            }
-            sa, sa50, dice = (np.mean(means[key]) for key in ("sa", "sa50", "dice"))
-            spread = max(means["sa"]) - min(means["sa"])
-            print(
-                f"| {choice} | {readout} | {sa:.3f} | {sa50:.3f} | {dice:.3f} "
-                f"| {len(by_seed)} | {spread:.3f} |",
-                flush=True,
-            )
+            ]
+            by_seed = [
+                np.mean([scores["sa"] for its_seed, _, scores in images if its_seed == seed])
+                for seed in seeds
+            ]
+            spread = f"{np.ptp(by_seed):.3f}" if len(seeds) > 1 else ""
+            lines.append(f"| {' | '.join([choice, readout, *cells, str(len(seeds)), spread])} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -213,13 +224,15 @@ def _command(arguments: argparse.Namespace) -> None:
     sample = arguments.sample
     WORK.mkdir(parents=True, exist_ok=True)
     if arguments.only != "folds":
-        print_screen({c: screen(c, sample) for c in arguments.choice or CHOICES})
+        found = {choice: screen(choice, sample) for choice in arguments.choice or CHOICES}
+        print(f"\n{screen_table(found)}", flush=True)
     if arguments.only != "screen":
         chosen = [c for c in arguments.choice or FINALISTS if c in FINALISTS]
         if not chosen:
             raise InputError(f"folds are for finalists: one of {', '.join(FINALISTS)}")
         for seeds in range(1, arguments.seeds + 1):
-            print_folds({c: folds(c, sample, SEEDS[:seeds]) for c in chosen})
+            measured = {choice: folds(choice, sample, SEEDS[:seeds]) for choice in chosen}
+            print(f"\n{folds_table(measured)}", flush=True)
 
 
 if __name__ == "__main__":

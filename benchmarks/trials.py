@@ -169,11 +169,6 @@ def mean_score(result: dict[str, Any], readout: str, name: str) -> float:
     return float(np.mean([scores[name] for scores in result["scores"][readout].values()]))
 
 
-def best_readout(result: dict[str, Any]) -> str:
-    """The readout with the highest mean segmentation accuracy."""
-    return max(result["scores"], key=lambda readout: mean_score(result, readout, "sa"))
-
-
 def _work(name: str, trial: Trial, data: Sequence[str]) -> dict[str, Any]:
     """What a trial's process does."""
     from unet_keras import config as configuration
