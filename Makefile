@@ -56,6 +56,7 @@ experiments: $(VENV)/.installed-dev
 	set -e; for name in $(EXPERIMENTS); do \
 		echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(LIVECELL); done
 	$(BIN)/python benchmarks/claims.py --livecell $(LIVECELL) --isbi $(ISBI)
+	$(BIN)/python benchmarks/tables.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { \

@@ -166,3 +166,70 @@ def test_a_users_mistake_is_one_line_and_status_two(
     assert done.returncode == 2, done.stderr
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("tables")
+
+
+def rows_of(page: str) -> dict[str, list[str]]:
+    """The cells of each table's row behind its first one, by that."""
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_the_page_of_tables_is_what_the_results_say(tables: ModuleType) -> None:
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.renewed(page) == page
+
+
+# Rows of README, as the results call them.
+SEPARATED = {
+    "cells": "cells",
+    "cells, parted by a line where they touch": "cells, separated",
+    "the same with border weights, w0 = 10 (2015)": "cells, separated, w0 = 10",
+    "cells and distances to their outline": "cells, distance",
+    "inside and outline as two classes": "borders",
+    "the same and distances": "borders, distance",
+    "inside and outline, 3 levels instead of 4": "borders, depth 3",
+    "the same, outlines of two pixels": "borders of 2 pixels, depth 3",
+    "the same, images interpolated by cubic splines": "borders of 2 pixels, cubic",
+    "the same, starting from the network that ships": "borders of 2 pixels, cubic, pretrained",
+}
+PEERS = {
+    "local variance, Otsu's threshold, watershed": "classical",
+    "a network on the window around each pixel (33 x 33)": "windows_33",
+    "the same, windows of 65 x 65": "windows_65",
+    "this U-Net without skip connections": "no_skips",
+    "MONAI's U-Net, its usual augmentation": "monai",
+    "StarDist, its defaults": "stardist",
+    "StarDist, its rate falling within the time": "stardist_short",
+    "this U-Net": "unet",
+    "this U-Net, starting from the network that ships": "unet_more",
+}
+
+
+def test_readme_says_of_separated_cells_what_was_measured(tables: ModuleType) -> None:
+    readme = rows_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    results = json.loads(tables.separation.FILE.read_text())
+    for row, choice in SEPARATED.items():
+        plain, averaged = (
+            tables.separation.best_scores(results[f"screen/{choice}"], averaged=averaged)[1]
+            for averaged in (False, True)
+        )
+        means = plain["sa"], averaged["sa"], plain["sa50"], plain["dice"]
+        assert readme[row] == [f"{mean:.2f}" for mean in means], row
+
+
+def test_readme_says_of_peers_what_was_measured(tables: ModuleType) -> None:
+    readme = rows_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    results = json.loads(tables.peers.FILE.read_text())
+    for row, key in PEERS.items():
+        seeds = [each for name, each in results.items() if name.startswith(f"{key}/")]
+        means = [
+            sum(each[score] for each in seeds) / len(seeds)
+            for score in ("segmentation_accuracy", "segmentation_accuracy_50", "dice")
+        ]
+        assert readme[row][:3] == [f"{mean:.2f}" for mean in means], row
