@@ -38,9 +38,11 @@ def main() -> None:
 
 def _command(arguments: argparse.Namespace) -> None:
     from unet_keras import config as configuration
+    from unet_keras.records.origin import demand_read
 
     path, overrides = split_config(arguments)
     config = configuration.load(path, overrides)
+    demand_read(config.source)
     if arguments.preview is not None and arguments.preview < 1:
         raise InputError(f"--preview {arguments.preview} must be at least 1")
     if not (Path(config.records.path) / "manifest.json").exists():

@@ -161,6 +161,29 @@ def test_records_of_another_source_are_told(
     assert "source.images" not in caplog.text
 
 
+def test_only_what_both_kinds_of_source_read_is_compared(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = ["source.kind=folders", "source.images=a", "source.annotations=b"]
+    asked = small_config(records, tmp_path / "run", *places, "source.counts=[9, 1, 1]")
+    values = {"kind": "folders", "images": "a", "annotations": "b", "counts": [5, 2, 3]}
+    made = replace(read_manifest(records), configuration={**values, "split_by_group": True})
+    planning.check_records(made, asked, planning.plan(asked, 1))
+    assert "source.split_by_group=True, not False" in caplog.text
+    assert "source.counts" not in caplog.text
+
+
+def test_a_run_that_was_begun_goes_on_with_its_records(records: Path, tmp_path: Path) -> None:
+    places = ["source.kind=folders", "source.images=a", "source.annotations=b"]
+    asked = small_config(records, tmp_path / "run", *places)
+    values = {"kind": "folders", "images": "c", "annotations": "b"}
+    made = replace(read_manifest(records), configuration=values)
+    with pytest.raises(InputError, match=r"source\.images=c .*source\.images=a: make"):
+        planning.check_records(made, asked, planning.plan(asked, 1))
+    fit.claim_run_folder(tmp_path / "run", asked, read_manifest(records))
+    planning.check_records(made, asked, planning.plan(asked, 1))
+
+
 def test_patience_needs_validation_images(records: Path, tmp_path: Path) -> None:
     asked = small_config(records, tmp_path / "run", "train.phases=[{epochs: 3, patience: 1}]")
     manifest = read_manifest(records)

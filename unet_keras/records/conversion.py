@@ -16,6 +16,7 @@ from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
 from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest
 from unet_keras.records.masks import demand_own_folder, make_folders, mask_names, write_masks
+from unet_keras.records.origin import demand_read, origin_of
 from unet_keras.records.parts import state_of
 from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
 from unet_keras.records.report import keep_report
@@ -46,6 +47,7 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
     Raises:
         InputError: The source is absent or damaged; what was at `records.path` before stays.
     """
+    demand_read(config.source)
     references, notes = _read(config)
     path = Path(config.records.path)
     names = []
@@ -69,6 +71,7 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
             shard_images=config.records.shard_images,
             num_classes=max(1, len(config.source.class_values)),
             configuration=_configuration(config),
+            origin=origin_of(config.source),
             progress=bar.update,
         )
     remarks = notes.lines()

@@ -48,6 +48,7 @@ def write_records(
     num_classes: int = 1,
     progress: Callable[[int], object] | None = None,
     configuration: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
     seconds: dict[str, float] | None = None,
 ) -> Manifest:
     """Convert annotated images into TFRecord shards with a manifest.
@@ -66,6 +67,7 @@ def write_records(
         num_classes: K, where more classes may occur than do, at least 1.
         progress: Called with the number of images that were just finished.
         configuration: What the caller asked for, to be kept in the manifest; JSON values.
+        origin: Where the images are, as `origin_of` tells, kept beside the manifest.
         seconds: Filled with the seconds spent in each stage, added up over all processes.
 
     Returns:
@@ -85,6 +87,7 @@ def write_records(
         current = _current(path, stamp)
         if current is not None:
             logger.info("%s holds these records already", path)
+            _keep_origin(path, origin)
             return current
         write_text(work / SOURCE_NAME, json.dumps(described))
         shards, results = _convert(work, plans, workers, progress)
@@ -94,7 +97,7 @@ def write_records(
         listed = {split: [shards[p.file] for p in plans if p.split == split] for split in SPLITS}
         manifest = summarize(statistics, listed, settings, num_classes, described)
         state = {"stamp": stamp, "manifest": _digest(manifest), "images": _figures(statistics)}
-        write_text(work / STAMP_NAME, json.dumps(state))
+        write_text(work / STAMP_NAME, json.dumps(state | _told(origin)))
         write_text(work / MANIFEST_NAME, manifest.to_text())
         publish(path, work)
         return manifest
@@ -136,6 +139,17 @@ def _current(path: Path, stamp: str) -> Manifest | None:
         return None
     intact = all(has_its_content(path, shard) for shard in manifest.shards)
     return manifest if intact and state.get("manifest") == _digest(manifest) else None
+
+
+def _told(origin: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"origin": dict(origin)} if origin else {}
+
+
+def _keep_origin(path: Path, origin: Mapping[str, Any] | None) -> None:
+    """Note where the images of records are by now."""
+    state = state_of(path / STAMP_NAME)
+    if origin and state.get("origin") != origin:
+        write_text(path / STAMP_NAME, json.dumps(state | _told(origin)))
 
 
 def _convert(

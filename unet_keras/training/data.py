@@ -15,7 +15,7 @@ from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
 from unet_keras.training.guard import explained
 from unet_keras.training.phases import Stretch
-from unet_keras.training.planning import class_weights, plan
+from unet_keras.training.planning import check_source, class_weights, plan
 from unet_keras.training.preview import preview_picture
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,11 @@ def draw_preview(config: Config, count: int) -> Path:
         The picture, beside the run folder, which is not touched.
 
     Raises:
-        InputError: As `preview_picture`; or the records are damaged.
+        InputError: As `preview_picture`; or the records are damaged, or of other folders than the
+            config names.
     """
     run, stretches = Path(config.train.run_dir), plan(config, 1)
+    check_source(read_manifest(config.records.path), config)
     shown = next((s for s in stretches if s.augment != "none"), stretches[0])
     with explained(run, Path(config.records.path)):
         picture = preview_picture(

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from unet_keras import config as configuration
 from unet_keras.config import Config
@@ -14,6 +13,12 @@ from unet_keras.errors import InputError
 from unet_keras.model.geometry import check_tile
 from unet_keras.pipeline.kinds import balanced_weights, class_names
 from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
+from unet_keras.records.origin import (
+    changed_files,
+    described_places,
+    other_places,
+    other_values,
+)
 from unet_keras.training.phases import Stretch, steps_to_cover
 from unet_keras.training.run_folder import changed_versions, make_run_folder
 
@@ -22,8 +27,6 @@ logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"
 # They say where a run is and what is watched, not what it computes.
 FREE_KEYS = ("train.run_dir", "train.panel_epochs", "train.profile_steps")
-# Of a source: they may have moved since the records were made.
-PLACES = ("images", "annotations", "lists")
 
 
 def epoch_steps(config: Config, manifest: Manifest) -> int:
@@ -146,12 +149,7 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
             )
     check_crop(config)
     class_weights(config, manifest)
-    for key, (made, wanted) in _other_source(manifest, config).items():
-        logger.warning(
-            "%s was made with source.%s=%s, not %s as the config says: what is learned from is "
-            "what the records hold",
-            config.records.path, key, made, wanted,
-        )  # fmt: skip
+    check_source(manifest, config)
     for stretch in stretches:
         if stretch.patience and not manifest.splits["val"].images:
             raise InputError(
@@ -170,15 +168,38 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
         )
 
 
-def _other_source(manifest: Manifest, config: Config) -> dict[str, tuple[Any, Any]]:
-    """What the records' source had and the config's has, where they differ, but for places."""
+def check_source(manifest: Manifest, config: Config) -> None:
+    """Refuse records of other folders than the config names, and tell what else differs.
+
+    A run that was begun goes on, with the records that it was begun with.
+
+    Raises:
+        InputError: Names both folders.
+    """
+    records = Path(config.records.path)
+    for key, (made, wanted) in other_places(records, manifest.configuration, config.source).items():
+        if not _is_begun(config):
+            mend = f", or source.{key}={made} if those are meant" if made else ""
+            raise InputError(
+                f"{records} holds records of {described_places(manifest.configuration)}, but the "
+                f"config says source.{key}={wanted or repr(wanted)}: make them anew with "
+                f"make_records and this config, or give another records.path{mend}"
+            )
     # As JSON has it, where tuples are lists.
-    wanted = json.loads(json.dumps(asdict(config.source)))
-    return {
-        key: (made, wanted[key])
-        for key, made in manifest.configuration.items()
-        if key in wanted and key not in PLACES and made != wanted[key]
-    }
+    asked = json.loads(json.dumps(asdict(config.source)))
+    for key, (made, wanted) in other_values(manifest.configuration, asked).items():
+        logger.warning(
+            "%s was made with source.%s=%s, not %s as the config says: what is learned from is "
+            "what the records hold",
+            records, key, made, wanted,
+        )  # fmt: skip
+    changed = changed_files(records, config.source)
+    if changed:
+        logger.warning(
+            "%s was made before this: %s; what is learned from is what the records hold, until "
+            "make_records makes them anew",
+            records, changed,
+        )  # fmt: skip
 
 
 def check_crop(config: Config) -> None:
@@ -201,16 +222,25 @@ def demand_own_config(run: Path, config: Config) -> None:
     Raises:
         InputError: Names what differs.
     """
-    different = [
-        line
-        for line in configuration.differences(configuration.load(run / CONFIG_NAME), config)
-        if not line.startswith(tuple(f"{key}:" for key in FREE_KEYS))
-    ]
+    different = _differences(run, config)
     if different:
         raise InputError(
             f"{run} belongs to another config ({'; '.join(different)}): give another "
             "train.run_dir or remove the folder"
         )
+
+
+def _differences(run: Path, config: Config) -> list[str]:
+    return [
+        line
+        for line in configuration.differences(configuration.load(run / CONFIG_NAME), config)
+        if not line.startswith(tuple(f"{key}:" for key in FREE_KEYS))
+    ]
+
+
+def _is_begun(config: Config) -> bool:
+    run = Path(config.train.run_dir)
+    return (run / CONFIG_NAME).exists() and not _differences(run, config)
 
 
 def claim_run_folder(run: Path, config: Config, manifest: Manifest) -> None:
