@@ -18,6 +18,7 @@ from unet_keras.command import import_tensorflow, run
 from unet_keras.errors import InputError
 
 if TYPE_CHECKING:
+    from unet_keras.config import Config
     from unet_keras.evaluation.tuning import Objective
 
 logger = logging.getLogger(__name__)
@@ -151,6 +152,7 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
 
     opened = open_run(folder, [*tuned_overrides(folder), *overrides])
     config = opened.config
+    _check_trained(folder, config, config.evaluate.split, overrides)
     directory = folder / "evaluation"
     for place in (directory, folder / "tensorboard"):
         demand_writable(place)
@@ -197,10 +199,11 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
 
     from unet_keras.evaluation.files import demand_writable
     from unet_keras.evaluation.scoring import predictor_of, rules_of
-    from unet_keras.evaluation.tuning import given_values, tune, write_tuned
+    from unet_keras.evaluation.tuning import SPLIT, given_values, tune, write_tuned
     from unet_keras.inference.loading import open_run
 
     opened = open_run(folder, overrides)
+    _check_trained(folder, opened.config, SPLIT, overrides)
     demand_writable(folder)
     predictor = predictor_of(opened.model, opened.config)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
@@ -223,6 +226,17 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
         tuned.objective, tuned.score, tuned.images, tuned.before,
     )  # fmt: skip
     logger.info("written: %s", path)
+
+
+def _check_trained(folder: Path, config: "Config", split: str, overrides: Sequence[str]) -> None:
+    """Refuse records that were remade since the run; those that somebody chose are looked at."""
+    from unet_keras import config as configuration
+    from unet_keras.evaluation.trained import check_trained
+
+    own = None
+    if any(override.strip().startswith("records") for override in overrides):
+        own = Path(configuration.load(folder / "config.yaml").records.path)
+    check_trained(folder, Path(config.records.path), split, own)
 
 
 def _compare(first: Path, second: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from unet_keras import config as configuration
 from unet_keras import evaluate
 from unet_keras.evaluation.scoring import read_records
+from unet_keras.evaluation.trained import check_trained
 from unet_keras.inference.loading import describe_run, open_run
 from unet_keras.model.unet import build_unet
 from unet_keras.records.manifest import read_manifest
@@ -100,6 +101,57 @@ def test_what_was_tuned_scores_on_its_split_what_tuning_said(run, command, tmp_p
     assert command(folder, "evaluate.split=val")[0] == 0
     accuracy = metrics(folder / "evaluation")["overall"]["segmentation_accuracy"]
     assert f"segmentation_accuracy: {accuracy:.4f}" in (folder / "tuned.yaml").read_text()
+
+
+@pytest.fixture
+def remade(run, records, tmp_path):
+    """A copy of the run, whose records were drawn anew: one image went from train to test."""
+    first = tmp_path / "first"
+    shutil.copytree(records, first)
+    scores = shutil.ignore_patterns("evaluation", "tuned.yaml")
+    shutil.copytree(run, tmp_path / "run", ignore=scores)
+    config = configuration.load(run / "config.yaml", [f"records.path={first}"])
+    configuration.save(config, tmp_path / "run/config.yaml")
+    other = tmp_path / "other"
+    shutil.copytree(records, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["splits"]["test"]["source_digest"] = "redrawn"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    stamp = json.loads((other / ".conversion.json").read_text())
+    learned = next(one for one in stamp["images"] if one["split"] == "train")
+    for one in stamp["images"]:
+        if one["split"] in ("val", "test"):
+            one["pixels_digest"] = learned["pixels_digest"]
+            break
+    (other / ".conversion.json").write_text(json.dumps(stamp))
+    return tmp_path / "run", first, other, one
+
+
+@pytest.mark.parametrize("tuning", [[], ["--tune"]])
+def test_records_that_were_remade_since_are_not_scored(remade, command, tuning):
+    run, first, other, _ = remade
+    shutil.rmtree(first)
+    other.rename(first)
+    status, said = command(run, *tuning)
+    assert status == 2
+    assert f"{first} is not what {run} was trained on (other test images)" in said
+    assert "make the records again as they were, or give records.path=OTHER" in said
+    assert said.count("\n") == 1
+    assert not (run / "evaluation").exists()
+    assert not (run / "tuned.yaml").exists()
+
+
+def test_images_that_were_learned_are_named_where_other_records_are_scored(remade, caplog):
+    run, first, other, moved = remade
+    check_trained(run, first, moved["split"], first)
+    check_trained(run, other, "train", first)
+    assert caplog.text == ""
+    check_trained(run, other, moved["split"], first)
+    assert f"{run} was trained on 1 image of split {moved['split']!r} of {other}" in caplog.text
+    assert moved["file_name"] in caplog.text
+    (other / ".conversion.json").unlink()
+    check_trained(run, other, "test", first)
+    assert "cannot be told anymore" in caplog.text
 
 
 def test_masks_of_another_tool_are_scored_against_records_and_folders(records, command, tmp_path):
