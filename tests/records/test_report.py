@@ -246,6 +246,15 @@ def test_copies_are_found_and_leaks_among_them_counted(made):
     assert found["source"] == {"crowds": 2}
 
 
+def test_copies_among_the_pages_of_a_stack_are_told_by_their_pages(made):
+    pages = [
+        figures(f"in/z-{k}", 5, file_name="z.tif", pixels_digest="x", split=split)
+        for k, split in ((0, "train"), (7, "test"))
+    ]
+    (remark,) = overview(made[2], pages)["remarks"]
+    assert remark.endswith("1 of them in several splits: in/z-0 (train) = in/z-7 (test)")
+
+
 def test_vanished_instances_are_named(tmp_path):
     (reference,) = drawn({"train": 1})
     sample = reference.load()

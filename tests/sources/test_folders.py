@@ -160,7 +160,7 @@ class TestPairs:
         with pytest.raises(InputError, match=r"masks/a\.png is 6 x 4 pixels .*a\.png 4 x 6"):
             reference.load()
 
-    def test_stacks_are_pairs_of_pages(self, tmp_path, rng):
+    def test_stacks_are_pairs_of_pages(self, tmp_path, rng, caplog):
         stack = rng.integers(0, 255, (30, 12, 15), np.uint8)
         tifffile.imwrite(tmp_path / "train-volume.tif", stack, photometric="minisblack")
         membranes = np.where(stack > 128, np.uint8(255), np.uint8(0))
@@ -175,6 +175,10 @@ class TestPairs:
             np.testing.assert_array_equal(sample.image, stack[reference.page])
             covered = np.max(decoded(sample), axis=0)
             np.testing.assert_array_equal(covered > 0, membranes[reference.page] > 0)
+        assert [r.split for r in references] == sorted(
+            (r.split for r in references), key=["train", "val", "test"].index
+        ), "neighbors stay together"
+        assert "volume.tif is the only stack: its first 24 pages are for train" in caplog.text
         tifffile.imwrite(tmp_path / "short.tif", membranes[:29], photometric="minisblack")
         with pytest.raises(InputError, match=r"has 30 pages, its mask .* has 29"):
             folder_references(tmp_path / "train-volume.tif", tmp_path / "short.tif")
@@ -211,6 +215,23 @@ class TestSplits:
             by_group.setdefault(name.split("_")[0], set()).add(split)
         assert all(len(found) == 1 for found in by_group.values())
         assert len(set(splits.values())) == 3
+
+    @pytest.mark.parametrize("by_group", [False, True])
+    def test_pages_of_a_stack_stay_together(self, tmp_path, by_group):
+        stack = np.stack([MASK] * 5)
+        for folder in ("images", "masks"):
+            for name in ("x/a_1", "x/a_2", "y/a_1", "y/b-3", "c_1"):
+                file = tmp_path / folder / f"{name}.tif"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(file, stack, photometric="minisblack")
+        folders = tmp_path / "images", tmp_path / "masks"
+        for seed in range(3):
+            references = folder_references(
+                *folders, kind="labels", seed=seed, split_by_group=by_group
+            )
+            assert len(references) == 25
+            assert {one.split for one in references} == {"train", "val", "test"}
+            assert len({(one.image_path, one.split) for one in references}) == 5
 
     def test_folders_decide(self, tmp_path):
         folders = write(tmp_path, ["train/a.png", "train/b.png", "val/c.png", "test/a.png"])

@@ -4,9 +4,11 @@ figures   one `ImageFigures` an image
 overview  strings, finite numbers, None, lists, dictionaries: what `report.json` holds
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from statistics import fmean, median
 from typing import Any
 
@@ -126,6 +128,13 @@ def _name(one: ImageFigures) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
+def page_name(one: Mapping[str, Any]) -> str:
+    """Name an image of the overview: as its file; a page of a stack by its id, which counts it."""
+    page = re.escape(PurePosixPath(one["file_name"]).stem) + r"-\d+"
+    is_page = re.fullmatch(page, PurePosixPath(one["image_id"]).name)
+    return str(one["image_id" if is_page else "file_name"])
+
+
 def _remarks(found: Mapping[str, Any]) -> list[str]:
     """Say in a sentence each what was found; nothing where there is nothing."""
     overlaps, suspicious = found["overlaps"], found["suspicious_images"]
@@ -133,16 +142,14 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
     if overlaps["vanished"]:
         listed = _some(
             overlaps["vanished"],
-            lambda one: f"{one['file_name']}: {', '.join(map(str, one['numbers']))}",
+            lambda one: f"{page_name(one)}: {', '.join(map(str, one['numbers']))}",
         )
         sentences.append(
             f"{counted(overlaps['vanished_instances'], 'instance')} vanished under others "
             f"(targets.overlap={overlaps['rule']}), by image and number: {listed}"
         )
     if found["without_pixels"]:
-        listed = _some(
-            found["without_pixels"], lambda one: f"{one['file_name']}: {one['instances']}"
-        )
+        listed = _some(found["without_pixels"], lambda one: f"{page_name(one)}: {one['instances']}")
         number = sum(one["instances"] for one in found["without_pixels"])
         sentences.append(
             f"{counted(number, 'annotated instance')} without a pixel of the image, left out, "
@@ -152,7 +159,7 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
         leaks = sum(len({one["split"] for one in some}) > 1 for some in found["identical_images"])
         listed = _some(
             found["identical_images"],
-            lambda some: " = ".join(f"{one['file_name']} ({one['split']})" for one in some),
+            lambda some: " = ".join(f"{page_name(one)} ({one['split']})" for one in some),
         )
         sentences.append(
             f"{counted(len(found['identical_images']), 'image')} found several times, "
@@ -162,7 +169,7 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
         listed = _some(
             suspicious,
             lambda one: (
-                f"{one['file_name']} has {one['instances']} "
+                f"{page_name(one)} has {one['instances']} "
                 f"({one['group']}: {one['median_of_group']:g})"
             ),
         )

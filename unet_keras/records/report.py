@@ -23,7 +23,7 @@ from unet_keras.drawing import FALSE_POSITIVE, blend, colorize_labels, overlay, 
 from unet_keras.records.build import TargetSettings, build_record
 from unet_keras.records.figures import ImageFigures
 from unet_keras.records.manifest import STAMP_NAME, Manifest
-from unet_keras.records.overview import overview
+from unet_keras.records.overview import overview, page_name
 from unet_keras.records.parts import state_of, write_text
 from unet_keras.records.placing import REPORT_NAMES, working_folder
 from unet_keras.records.strips import instance_strips
@@ -114,6 +114,7 @@ def render_report(
         manifest=manifest,
         found=found,
         listed=LISTED,
+        page_name=page_name,
         strips=instance_strips(figures),
         sections={
             heading: [_shown(by_id[image_id], settings) for image_id in ids if image_id in by_id]

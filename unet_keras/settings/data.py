@@ -34,7 +34,7 @@ class Source:
         lists: Folder with train.txt, val.txt and test.txt, an image name a line (folders); empty
             for folders of these names below `images`, or else for `fractions`.
         fractions: Share of the images for train, val and test (folders), by `seed`; each in [0, 1],
-            they add up to 1.
+            they add up to 1. All pages of a stack go into the same split, unless there is but one.
         split_by_group: Whether all images of a group go into the same split (folders).
         counts: Number of images for train, at least 1, val and test, at least 0 (synthetic).
         size: Height and width of each image in pixels (synthetic).

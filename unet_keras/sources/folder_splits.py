@@ -18,7 +18,7 @@ def draw_splits(
     """Draw a split for each image; images of one unit go together.
 
     Args:
-        units: What each image belongs to: its group, or its own name.
+        units: What each image belongs to: its group, or its file.
         fractions: Share of the images for train, val and test, in [0, 1]; they add up to 1.
         seed: Decides the draw.
 
@@ -37,6 +37,25 @@ def draw_splits(
         chosen[unit] = split
         filled[split] += sizes[unit]
     return [chosen[unit] for unit in units]
+
+
+def files_of(pairs: Sequence[ImageMask]) -> list[str]:
+    """Name the file of each image, which pages of a stack share: neighbors resemble each other."""
+    return [pair.name if pair.page is None else pair.name.rpartition("-")[0] for pair in pairs]
+
+
+def cut_stack(pages: int, fractions: tuple[float, float, float]) -> list[str]:
+    """Cut the pages of the only stack there is into as many runs of neighbors as splits.
+
+    Args:
+        pages: How many.
+        fractions: Share of them for train, val and test, in [0, 1]; they add up to 1.
+
+    Returns:
+        The split of each page: the first ones train.
+    """
+    sizes = Counter(draw_splits([str(page) for page in range(pages)], fractions, seed=0))
+    return [split for split in SPLITS for _ in range(sizes[split])]
 
 
 def read_lists(folder: Path) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@
            classes         each value is a class, the connected components of each are instances
 
 Splits are folders `train`, `val`, `test` below IMAGES where there are such; else lists of names;
-else drawn by a seed.
+else drawn by a seed, all pages of a stack into one. A stack alone is cut into runs of its pages.
 """
 
 import logging
@@ -20,7 +20,7 @@ import numpy as np
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS, Sample, SampleReference
 from unet_keras.sources.folder_pairs import ImageMask, decide_kind, mask_values, pair_files
-from unet_keras.sources.folder_splits import draw_splits, listed_splits
+from unet_keras.sources.folder_splits import cut_stack, draw_splits, files_of, listed_splits
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.images import read_image, read_mask
 from unet_keras.sources.label_outlines import label_components, trace_labels
@@ -192,5 +192,13 @@ def _splits(
             f"{others[0] or 'no folder'}, which is none; name the folders {', '.join(SPLITS)}, "
             "or list the images of each split (source.lists)."
         )
-    units = groups if groups is not None else [pair.name for pair in pairs]
-    return draw_splits(units, fractions, seed=seed)
+    if groups is None and pairs[-1].page and pairs[0].image == pairs[-1].image:
+        splits = cut_stack(len(pairs), fractions)
+        if len(set(splits)) > 1:
+            logger.warning(
+                "%s is the only stack: its first %d pages are for train, those behind them for val "
+                "and test; where the parts meet, pages may resemble each other",
+                pairs[0].image, splits.count("train"),
+            )  # fmt: skip
+        return splits
+    return draw_splits(groups if groups is not None else files_of(pairs), fractions, seed=seed)
