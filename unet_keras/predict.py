@@ -139,14 +139,15 @@ def _chosen_outputs(text: str) -> frozenset[str]:
 
 def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
     from unet_keras.evaluation.tuning import tuned_overrides
-    from unet_keras.inference.loading import open_predictor
+    from unet_keras.inference.loading import open_predictor, place_of
 
+    place = place_of(path)
     return open_predictor(
-        path,
+        place,
         tile=arguments.tile,
         halo=arguments.halo,
         blend=arguments.blend,
-        overrides=tuned_overrides(path) if path.is_dir() else [],
+        overrides=tuned_overrides(place),
     )
 
 

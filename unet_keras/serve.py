@@ -92,11 +92,11 @@ def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
     import uvicorn
 
     from unet_keras.evaluation.tuning import tuned_overrides
-    from unet_keras.inference.loading import open_predictor
+    from unet_keras.inference.loading import open_predictor, place_of
     from unet_keras.web.app import make_app
     from unet_keras.web.limits import Limits
 
-    model = Path(arguments.model)
+    model = place_of(arguments.model)
     predictor = open_predictor(model, overrides=tuned_overrides(model))
     name = arguments.name or name_of(model)
     if not re.fullmatch(r"[\w.-]+", name):
@@ -122,7 +122,7 @@ def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
     )
     listener.listen(128)
     host, port = listener.getsockname()[:2]
-    logger.info("model:  %s, as %s", model, name)
+    logger.info("model:  %s, as %s", arguments.model, name)
     logger.info("page:   http://%s:%d/", f"[{host}]" if ":" in host else host, port)
     try:
         server.run(sockets=[listener])

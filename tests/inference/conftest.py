@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from unet_keras import predict
 from unet_keras.model.unet import build_unet
 
 
@@ -62,3 +63,18 @@ def bright_file(bright, tmp_path_factory):
     path = tmp_path_factory.mktemp("bright") / "bright.keras"
     bright.save(path)
     return path
+
+
+@pytest.fixture
+def run(monkeypatch, capfd, caplog):
+    """Run the predict command; return its exit status and what it said."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            predict.main()
+        text = capfd.readouterr().err + caplog.text
+        caplog.clear()
+        return int(stop.value.code or 0), text
+
+    return run

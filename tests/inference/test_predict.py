@@ -28,19 +28,6 @@ NAMES = (
 )
 
 
-@pytest.fixture
-def run(monkeypatch, capfd, caplog):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            predict.main()
-        text = capfd.readouterr().err + caplog.text
-        caplog.clear()
-        return int(stop.value.code or 0), text
-
-    return run
-
-
 def picture(seed, *, size=(128, 160), count=40):
     """Cells of 200 on 50, with a slope that tells mean intensities apart, and their labels."""
     labels = random_cells(seed, size=size, count=count)

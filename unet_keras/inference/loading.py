@@ -103,6 +103,23 @@ class Predictor:
         return as_cells(predicted, self.metadata.get("learned", "cells"), self.maps)
 
 
+def place_of(model: Path | str) -> Path:
+    """Return where a model lies together with what is known of it.
+
+    Args:
+        model: What a user gave: a path, or `default`.
+
+    Returns:
+        The folder where it is the `model.keras` of a finished run, or that of the network that
+        ships; else the path as given.
+    """
+    path = resolve(model)
+    folder = path.parent
+    of_run = (folder / "config.yaml").exists() and (folder / MANIFEST_NAME).exists()
+    known = of_run or (folder / PACKED).exists()
+    return folder if path.name == "model.keras" and path.is_file() and known else path
+
+
 def open_predictor(
     path: Path,
     *,
@@ -115,6 +132,7 @@ def open_predictor(
 
     Args:
         path: A run folder, a `.keras` file, a SavedModel, or `default` for the network that ships.
+            The `model.keras` of a run stands for the run.
         tile: Side of the tiles in pixels; None leaves it to `predict_tiled`, and lets a SavedModel
             predict whole images.
         halo: As for `predict_tiled`, in pixels; a SavedModel has all it can see.
@@ -126,9 +144,10 @@ def open_predictor(
         A function from an image (H, W) or (H, W, C) to probabilities float32 (H, W, K).
 
     Raises:
-        InputError: The path is none of these, or a SavedModel shall have a halo or blend.
+        InputError: The path is none of these, a SavedModel shall have a halo or blend, or nothing
+            says what the several classes of a network are.
     """
-    path = resolve(path)
+    path = place_of(path)
     if (path / "saved_model.pb").exists():
         if halo is not None or blend:
             raise InputError(
@@ -162,6 +181,8 @@ def open_predictor(
         model = load_model(path)
     else:
         raise InputError(f"{path} is no model: give a run folder, a .keras file or a SavedModel")
+    if not metadata:
+        _demand_plain(model, path)
     image_dtype = np.dtype(metadata["image_dtype"]) if metadata else None
 
     def predict(image: np.ndarray, tile: int | None) -> np.ndarray:
@@ -169,6 +190,21 @@ def open_predictor(
 
     channels, maps = model.input_shape[-1], map_channels(model)
     return Predictor(path, channels, image_dtype, metadata, predict, maps, tile, model)
+
+
+def _demand_plain(model: keras.Model, path: Path) -> None:
+    """Refuse a network whose classes may be cell types, or inside and outline of cells.
+
+    Raises:
+        InputError: It tells more than cell and background apart.
+    """
+    classes = model.output_shape[-1] - map_channels(model)
+    if classes > 2:
+        raise InputError(
+            f"{path} has {classes} classes, and nothing beside it says whether they are types of "
+            "cells or parts of them: give the run folder with its config.yaml and manifest.json, "
+            "or the saved_model that was exported from it"
+        )
 
 
 def describe_run(run: Run) -> dict[str, Any]:
