@@ -31,6 +31,8 @@ def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Screen(sys.stdout)])
     for noisy in ("absl", "tensorflow", "h5py", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # What is wrong with a file is said once, by who reads it.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         status = command(arguments) or 0
     except InputError as error:

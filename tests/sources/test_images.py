@@ -270,9 +270,30 @@ def test_cut_files_are_named(suffix, rng, tmp_path):
     whole = path.read_bytes()
     for share in (0.0, 0.02, 0.3, 0.6, 0.9):
         path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(InputError, match=rf"a\.{suffix} cannot be read as an image") as caught:
+        said = rf"a\.{suffix} (cannot be read as an image|is cut off)"
+        with pytest.raises(InputError, match=said) as caught:
             read_image(path)
         assert "\n" not in str(caught.value)
+
+
+def test_cut_tiffs_that_list_their_pages_last_are_told(rng, tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(values(rng, "uint8", (60, 80))).save(path, compression="tiff_lzw")
+    path.write_bytes(path.read_bytes()[:-1000])
+    for read in (read_image, read_mask, page_count):
+        with pytest.raises(InputError, match=r"a\.tif is cut off \(its pages are listed"):
+            read(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(InputError, match=r"no permission to read the image .*a\.png"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])

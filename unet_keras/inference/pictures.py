@@ -94,7 +94,8 @@ def _count_pages(path: Path) -> int:
     if path.suffix.lower() in _TIFF_SUFFIXES:
         try:
             with tifffile.TiffFile(path) as file:
-                return len(file.pages)
+                if file.pages:
+                    return len(file.pages)
         except (tifffile.TiffFileError, OSError, ValueError, struct.error):
             pass  # Pillow reads some that tifffile does not
     return page_count(path)

@@ -119,10 +119,7 @@ def segment_pictures(
             progress(1)
             if isinstance(outcome, InputError):
                 failed += 1
-                text = str(outcome)
-                logger.error(
-                    "skipped: %s", text if picture.path.name in text else f"{picture.path}: {text}"
-                )
+                logger.error("skipped: %s", _named(picture, str(outcome)))
             else:
                 add(picture, outcome)
                 counts.append({**outcome.count, "pixels": outcome.size[0] * outcome.size[1]})
@@ -130,6 +127,13 @@ def segment_pictures(
         for path in write_growth(output, counts):
             logger.info("growth over time: %s", path)
     return failed
+
+
+def _named(picture: Picture, text: str) -> str:
+    """Say what a text is about: the file, and of a stack the page."""
+    if picture.page is not None:
+        return f"{picture.title}: {text}"
+    return text if picture.path.name in text else f"{picture.path}: {text}"
 
 
 @dataclass(frozen=True)

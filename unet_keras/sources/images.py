@@ -175,12 +175,22 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise InputError(
             f"The image {path} is too large to be read at once; cut it into tiles."
         ) from None
+    except PermissionError:
+        raise InputError(
+            f"There is no permission to read the image {path}; make it readable (chmod +r)."
+        ) from None
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
+        if "truncated" in reason:
+            raise _cut_off(path, reason) from error
         raise InputError(
             f"{path} cannot be read as an image (TIFF, PNG or JPEG); it may be cut off or of "
             f"another format: {reason}"
         ) from error
+
+
+def _cut_off(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} is cut off ({reason}); copy it again, or leave it out.")
 
 
 def _read(path: Path, page: int | None, *, as_numbers: bool) -> np.ndarray:
@@ -213,7 +223,11 @@ def _opened_by_tifffile(path: Path) -> tifffile.TiffFile:
     """Open what Pillow does not know, in the handling of `UnidentifiedImageError` or after it."""
     if path.suffix.lower() not in _TIFF_SUFFIXES:
         raise ValueError("not an image of a known format")
-    return tifffile.TiffFile(path)
+    file = tifffile.TiffFile(path)
+    if not file.pages:  # their list comes last in many files, so that it goes first
+        file.close()
+        raise _cut_off(path, "its pages are listed beyond its end")
+    return file
 
 
 def _check_page(path: Path, page: int | None, pages: int) -> None:
