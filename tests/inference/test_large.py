@@ -69,7 +69,7 @@ def test_parts_give_what_the_whole_image_gives(
     probability = predict_tiled(bright, picture)[..., 0]
     np.testing.assert_allclose(written["probability"], probability, atol=1e-5)
     whole = what.rules.label(probability)
-    assert found == blocks.Found(int(whole.max()), 0)
+    assert found == blocks.CellCounts(int(whole.max()), 0)
     assert whole.max() > 40
     assert pairs(written["labels"], whole) == whole.max()
     np.testing.assert_array_equal(written["labels"] > 0, whole > 0)
