@@ -179,6 +179,7 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
     return Segmenter(
         predict=at_scale(predict, scale),
         channels=first.channels,
+        image_dtype=first.image_dtype,
         rules=_rules(known, arguments).at_scale(scale),
         classes=tuple(known.get("classes", ["background", "cell"])[1:]),
         scale=scale,
@@ -246,7 +247,12 @@ def _segment_large(
         )
     file = predictor.path / "model.keras" if predictor.path.is_dir() else predictor.path
     with (
-        TiffRegions(picture.path, picture.page or 0, channels=predictor.channels) as image,
+        TiffRegions(
+            picture.path,
+            picture.page or 0,
+            channels=predictor.channels,
+            dtype=predictor.image_dtype,
+        ) as image,
         file.open("rb") as content,
         tqdm(unit="part", leave=False, disable=not sys.stderr.isatty()) as bar,
     ):
@@ -256,6 +262,7 @@ def _segment_large(
             bar.total, bar.n = total, done
             bar.refresh()
 
+        image.demand_fitting()
         what = large.LargeImage(
             image=image,
             name=picture.name,

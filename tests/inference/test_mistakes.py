@@ -1,10 +1,18 @@
 """What the predict command says of images that it cannot use, and of what it would spoil."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.inference.test_predict import rows
+from unet_keras.inference import large
+from unet_keras.inference.tiff import TiffRegions
+from unet_keras.web import uploads
+from unet_keras.web.limits import Refusal
 
 
 @pytest.fixture
@@ -13,6 +21,21 @@ def folder(rng, tmp_path):
     path = tmp_path / "images"
     path.mkdir()
     Image.fromarray(rng.integers(0, 255, (40, 50)).astype(np.uint8)).save(path / "a.png")
+    return path
+
+
+@pytest.fixture
+def trained(bright, records, tmp_path):
+    """A run that was trained on 8 bits, and knows the grey values that it saw."""
+    path = tmp_path / "run"
+    path.mkdir()
+    bright.save(path / "model.keras")
+    (path / "config.yaml").write_text("seed: 0\n")
+    manifest = json.loads((records / "manifest.json").read_text())
+    assert manifest["image_dtype"] == "uint8"
+    (path / "manifest.json").write_text(
+        json.dumps({**manifest, "ranges": {"grey_mean": [120, 135]}})
+    )
     return path
 
 
@@ -36,3 +59,53 @@ def test_pages_of_a_cut_stack_are_told_apart(run, bright_file, rng, tmp_path):
     assert status == 1
     assert "skipped: s.tif page 2: " in text
     assert len(rows(tmp_path / "out/counts.csv")) == 2
+
+
+STRANGE = {
+    "wide": (np.full((40, 50), 3000, np.uint16), "uint16 values from 3000 to 3000"),
+    "share": (np.full((40, 50), 0.5, np.float32), "float32 values from 0.5 to 0.5"),
+    "hole": (np.full((40, 50), np.nan, np.float32), "NaN or infinite: replace them"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_values_that_the_training_had_not_are_refused_as_served_ones(
+    run, trained, folder, tmp_path, monkeypatch, name, in_parts
+):
+    image, message = STRANGE[name]
+    tifffile.imwrite(folder / f"{name}.tif", image)
+    if in_parts:
+        monkeypatch.setattr(large, "LARGEST_PIXELS", image.size - 1)
+    status, text = run(trained, folder, "--output", tmp_path / "out", "--write", "csv")
+    assert status == 1
+    assert text.count("skipped") == 1
+    assert f"{name}.tif has " in text
+    assert message in text
+    assert [row["image"] for row in rows(tmp_path / "out/counts.csv")] == ["a.png"]
+    assert not list(tmp_path.glob("out/.*"))
+    with pytest.raises(Refusal) as refused:
+        uploads.fit(image, channels=1, dtype=np.dtype("uint8"), name="it")
+    assert message in refused.value.message
+
+
+def test_wide_files_of_known_values_are_taken(run, trained, tmp_path, rng, monkeypatch):
+    image = rng.integers(0, 255, (40, 50)).astype(np.uint8)
+    for dtype in (np.uint8, np.uint16, np.float32):
+        tifffile.imwrite(tmp_path / f"{np.dtype(dtype)}.tif", image.astype(dtype))
+    with TiffRegions(tmp_path / "uint16.tif", channels=1, dtype=np.dtype("uint8")) as opened:
+        np.testing.assert_array_equal(opened[0:40, 0:50][..., 0], image)
+    assert run(trained, tmp_path / "*.tif", "--output", tmp_path / "out", "--write", "mask")[0] == 0
+    masks = [np.asarray(Image.open(path)) for path in tmp_path.glob("out/*_mask.png")]
+    assert len(masks) == 3
+    for mask in masks:
+        np.testing.assert_array_equal(mask, masks[0])
+
+
+def test_images_unlike_the_training_are_told_at_the_end(run, trained, folder, tmp_path):
+    Image.new("L", (50, 40), 7).save(folder / "dark.png")
+    status, text = run(trained, folder, "--output", tmp_path / "out", "--write", "csv")
+    assert status == 0
+    assert "1 of 2 images lie outside what the network was trained on (grey_mean)" in text
+    shutil.rmtree(tmp_path / "out")
+    assert "lie outside" not in run(trained, folder / "a.png", "--output", tmp_path / "out")[1]

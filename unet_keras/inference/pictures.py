@@ -124,3 +124,37 @@ def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
         return image[..., :1]
     grey = (image @ LUMINANCE)[..., np.newaxis]
     return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey
+
+
+def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) -> np.ndarray:
+    """Make an image one that a network takes, or refuse it: nothing is guessed of grey values.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        channels: Of the network. Colors become grey, and grey becomes colors, where it wants them.
+        dtype: Of the images it was trained on; None takes any.
+        name: Of the image, for the message.
+
+    Returns:
+        (H, W, channels), of `dtype` if given.
+
+    Raises:
+        InputError: It has other channels, values that are no numbers, or such as the type cannot
+            hold.
+    """
+    image = fit_channels(image, channels)
+    if image.shape[-1] != channels:
+        raise InputError(f"{name} has {image.shape[-1]} channels, but the network takes {channels}")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise InputError(f"{name} has grey values that are NaN or infinite: replace them")
+    if dtype is None or image.dtype == dtype:
+        return image
+    with np.errstate(invalid="ignore"):
+        converted = image.astype(dtype)
+    if dtype.kind == "u" and not np.array_equal(converted, image):
+        raise InputError(
+            f"{name} has {image.dtype} values from {image.min():g} to {image.max():g}, but the "
+            f"network was trained on {dtype} images: convert it to {8 * dtype.itemsize} bit, with "
+            "grey values like theirs"
+        )
+    return converted

@@ -30,7 +30,7 @@ from unet_keras.inference.cells import (
 from unet_keras.inference.growth import write_growth
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.large import is_large
-from unet_keras.inference.pictures import Picture, fit_channels
+from unet_keras.inference.pictures import Picture, fit_image
 from unet_keras.inference.stages import in_stages
 from unet_keras.inference.writing import CocoWriter, TableWriter
 from unet_keras.sources.grouping import group_of
@@ -49,6 +49,8 @@ class Segmenter:
         predict: From an image (H, W, C) to probabilities float32 (H, W, K), at the image's own
             scale.
         channels: C.
+        image_dtype: Of the training images; others are refused where it cannot hold their values.
+            None takes any.
         rules: How probabilities become instances, at the image's scale.
         classes: Names of class 1, 2, ...
         scale: The images' pixel size over the training's.
@@ -60,6 +62,7 @@ class Segmenter:
 
     predict: Prediction
     channels: int
+    image_dtype: np.dtype | None = None
     rules: InstanceRules = field(default_factory=InstanceRules)
     classes: tuple[str, ...] = ("cell",)
     scale: float = 1.0
@@ -126,7 +129,21 @@ def segment_pictures(
     if "csv" in write:
         for path in write_growth(output, counts):
             logger.info("growth over time: %s", path)
+    _warn_of_strangers(counts, "csv" in write)
     return failed
+
+
+def _warn_of_strangers(counts: Sequence[Row], written: bool) -> None:
+    """Say how many images are unlike the training's: their overlays may look right all the same."""
+    flags = [row["outside_training"] for row in counts]
+    outside = [flag for flag in flags if flag not in ("", "unknown")]
+    if outside:
+        logger.warning(
+            "%d of %d images lie outside what the network was trained on (%s): see "
+            "outside_training in counts.csv%s",
+            len(outside), len(flags), ", ".join(sorted(set(";".join(outside).split(";")))),
+            "" if written else " (--write csv)",
+        )  # fmt: skip
 
 
 def _named(picture: Picture, text: str) -> str:
@@ -149,7 +166,10 @@ class _Job:
         # What is large is read where it is predicted, a part at a time.
         if self.by_parts is not None and is_large(picture.path, picture.page):
             return None
-        return fit_channels(picture.read(), self.model.channels)
+        model, name = self.model, str(picture.path)
+        return fit_image(
+            picture.read(), channels=model.channels, dtype=model.image_dtype, name=name
+        )
 
     def compute(self, picture: Picture, image: np.ndarray | None) -> Any:
         if image is None and self.by_parts is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from unet_keras.errors import InputError
-from unet_keras.inference.pictures import fit_channels
+from unet_keras.inference.pictures import fit_image
 
 TILE = 512
 _CACHE_BYTES = 128 * 2**20
@@ -37,8 +37,9 @@ class TiffRegions:
     Args:
         path: The file; tiled or in strips, BigTIFF too.
         page: Which page, from 0.
-        channels: Of a network that takes them: color becomes grey, grey color (`fit_channels`).
+        channels: Of a network that takes them: color becomes grey, grey color (`fit_image`).
             None leaves them as they are.
+        dtype: Likewise, of the images it was trained on; None takes any.
 
     Attributes:
         shape: (H, W, C).
@@ -51,8 +52,15 @@ class TiffRegions:
 
     ndim = 3
 
-    def __init__(self, path: Path, page: int = 0, *, channels: int | None = None) -> None:
-        self.path, self._channels = path, channels
+    def __init__(
+        self,
+        path: Path,
+        page: int = 0,
+        *,
+        channels: int | None = None,
+        dtype: np.dtype | None = None,
+    ) -> None:
+        self.path, self._channels, self._wanted = path, channels, dtype
         with ExitStack() as unless_fit:
             try:
                 self._file = unless_fit.enter_context(tifffile.TiffFile(path))
@@ -107,8 +115,20 @@ class TiffRegions:
             return self._as_grey_values(np.array(mapped[top:bottom, left:right], dtype))
         return self._as_grey_values(self._decoded(top, bottom, left, right))
 
+    def demand_fitting(self) -> None:
+        """Read it once where its type can hold values that the network does not take.
+
+        Raises:
+            InputError: It has such values, or is damaged; before anything was computed of it.
+        """
+        if self._channels is None or (self._stored_dtype == self.dtype and self.dtype.kind == "u"):
+            return
+        height, width = self.shape[:2]
+        for top in range(0, height, TILE):
+            self[top : top + TILE, 0:width]
+
     def _as_grey_values(self, stored: np.ndarray) -> np.ndarray:
-        """What `read_image` and `fit_channels` make of pixels (h, w, C) as they are stored."""
+        """What `read_image` and `fit_image` make of pixels (h, w, C) as they are stored."""
         if self._leaf.photometric not in _GREY:
             stored = stored[..., :3]
         else:
@@ -116,7 +136,9 @@ class TiffRegions:
             stored = stored[..., : stored.shape[2] - len(alphas)]
         if stored.dtype not in (np.uint8, np.uint16, np.float32):
             stored = stored.astype(np.float32)
-        return stored if self._channels is None else fit_channels(stored, self._channels)
+        if self._channels is None:
+            return stored
+        return fit_image(stored, channels=self._channels, dtype=self._wanted, name=str(self.path))
 
     def _decoded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         height, width = self._tile

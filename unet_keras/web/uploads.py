@@ -20,7 +20,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from unet_keras.errors import InputError
-from unet_keras.inference.pictures import fit_channels
+from unet_keras.inference.pictures import fit_image
 from unet_keras.sources.images import read_image
 from unet_keras.web.limits import Limits, Refusal
 
@@ -150,33 +150,12 @@ def _damaged(name: str, error: Exception) -> Refusal:
 
 
 def fit(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) -> np.ndarray:
-    """Make an image one that the network takes.
-
-    Args:
-        image: (H, W) or (H, W, C).
-        channels: Of the network. Colors become grey, and grey becomes colors, where it wants them.
-        dtype: Of the images it was trained on; None takes any.
-        name: Of the image, for the message.
-
-    Returns:
-        (H, W, channels), of `dtype` if given.
+    """Make an image (H, W) or (H, W, C) one that the network takes, as `fit_image` does.
 
     Raises:
-        Refusal: 422, other channels or values that the type cannot hold.
+        Refusal: 422, where that refuses it.
     """
-    image = fit_channels(image, channels)
-    if image.shape[-1] != channels:
-        raise Refusal(
-            422, f"{name} has {image.shape[-1]} channels, but the network takes {channels}"
-        )
-    if dtype is None or image.dtype == dtype:
-        return image
-    with np.errstate(invalid="ignore"):
-        converted = image.astype(dtype)
-    if dtype.kind == "u" and not np.array_equal(converted, image):
-        raise Refusal(
-            422,
-            f"{name} has {image.dtype} values from {image.min():g} to {image.max():g}, but the "
-            f"network was trained on {dtype} images",
-        )
-    return converted
+    try:
+        return fit_image(image, channels=channels, dtype=dtype, name=name)
+    except InputError as error:
+        raise Refusal(422, str(error)) from None
