@@ -88,15 +88,14 @@ def main() -> None:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    _check_numbers(arguments)
+    write = _chosen_outputs(arguments.write)
+    pictures = _checked_pictures(arguments, write)
     import_tensorflow()
     from tqdm import tqdm
 
-    from unet_keras.inference.pictures import find_pictures
     from unet_keras.inference.segmenting import segment_pictures
 
-    _check_tiles(arguments)
-    write = _chosen_outputs(arguments.write)
-    pictures = find_pictures(arguments.images)
     paths = [Path(arguments.model), *map(Path, arguments.ensemble)]
     predictors = [_open(path, arguments) for path in paths]
     model = _model(predictors, arguments)
@@ -116,25 +115,42 @@ def _command(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _check_tiles(arguments: argparse.Namespace) -> None:
+def _check_numbers(arguments: argparse.Namespace) -> None:
     """Refuse at once what would be refused for each image."""
-    for name, least in (("tile", 1), ("halo", 0), ("blend", 0)):
+    for name, least in (("tile", 1), ("halo", 0), ("blend", 0), ("minimum_area", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
-            raise InputError(f"--{name} {value} must be at least {least} pixels")
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} {value} must be at least {least} pixels")
+    threshold = arguments.threshold
+    # Turned so that NaN fails it.
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(f"--threshold {threshold} must be between 0 and 1")
+
+
+def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "list[Picture]":
+    """Find the pictures, and refuse models and places of results that cannot be such."""
+    from unet_keras.inference.asking import demand_kept_rows, demand_model, demand_output
+    from unet_keras.inference.pictures import find_pictures
+
+    pictures = find_pictures(arguments.images)
+    for model in (arguments.model, *arguments.ensemble):
+        demand_model(model)
+    demand_output(arguments.output, pictures)
+    if "csv" in write:
+        demand_kept_rows(Path(arguments.output), pictures)
+    return pictures
 
 
 def _chosen_outputs(text: str) -> frozenset[str]:
-    from unet_keras.inference.segmenting import OUTPUTS
+    from unet_keras.inference.writing import OUTPUTS
 
     names = frozenset(text.split(",")) - {""}
-    if "all" in names:
-        return frozenset(OUTPUTS)
-    if not names or names - set(OUTPUTS):
+    if not names or names - {*OUTPUTS, "all"}:
         raise InputError(
             f"--write {text} may name each of {', '.join(OUTPUTS)}, separated by commas, or all"
         )
-    return names
+    return frozenset(OUTPUTS) if "all" in names else names
 
 
 def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
@@ -208,13 +224,7 @@ def _rules(known: dict[str, Any], arguments: argparse.Namespace) -> "InstanceRul
 
     asked = {name: getattr(arguments, name) for name in ("threshold", "minimum_area")}
     given = {name: value for name, value in asked.items() if value is not None}
-    rules = replace(InstanceRules.of(known), **given)
-    if not 0 < rules.threshold < 1 or rules.minimum_area < 0:
-        raise InputError(
-            f"--threshold {rules.threshold} must be between 0 and 1, --minimum-area "
-            f"{rules.minimum_area} at least 0"
-        )
-    return rules
+    return replace(InstanceRules.of(known), **given)
 
 
 def _segment_large(

@@ -87,6 +87,9 @@ def _command(arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
     """Load the network and answer until Ctrl-C."""
+    from unet_keras.inference.asking import demand_model
+
+    demand_model(arguments.model)
     import_tensorflow()
     import numpy as np
     import uvicorn

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ import tifffile
 from PIL import Image
 
 from tests.inference.test_predict import rows
+from unet_keras.errors import InputError
 from unet_keras.inference import large
+from unet_keras.inference.asking import demand_model, demand_output, without_results
 from unet_keras.inference.tiff import TiffRegions
 from unet_keras.web import uploads
 from unet_keras.web.limits import Refusal
@@ -109,3 +113,97 @@ def test_images_unlike_the_training_are_told_at_the_end(run, trained, folder, tm
     assert "1 of 2 images lie outside what the network was trained on (grey_mean)" in text
     shutil.rmtree(tmp_path / "out")
     assert "lie outside" not in run(trained, folder / "a.png", "--output", tmp_path / "out")[1]
+
+
+def test_results_are_not_segmented_again(run, bright_file, folder, tmp_path):
+    assert run(bright_file, folder, "--output", folder / "results")[0] == 0
+    for path in (folder / "results").iterdir():
+        shutil.copy(path, folder)
+    status, text = run(bright_file, folder, "--output", tmp_path / "out", "--write", "csv")
+    assert status == 0
+    assert "left out: 4 results of an earlier prediction among the images, such as" in text
+    assert [row["image"] for row in rows(tmp_path / "out/counts.csv")] == ["a.png"]
+    status, text = run(bright_file, folder / "results", "--output", tmp_path / "out")
+    assert status == 2
+    assert "holds results of an earlier prediction alone" in text
+
+
+def test_masks_by_themselves_and_stacks(folder):
+    paths = [folder / name for name in ("s.tif", "s-00_mask.png", "b_mask.png", "a_overlay.tif")]
+    assert without_results(paths) == [paths[0], *paths[2:]]
+
+
+def test_results_do_not_go_where_the_images_are(run, bright_file, folder):
+    status, text = run(bright_file, folder / "a.png", "--output", folder)
+    assert status == 2
+    assert f"--output {folder} is the folder that the images come from" in text
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+def test_rows_of_other_images_are_not_replaced(run, bright_file, folder, tmp_path):
+    Image.new("L", (50, 40)).save(folder / "b.png")
+    output = ("--output", tmp_path / "out")
+    assert run(bright_file, folder / "a.png", *output)[0] == 0
+    assert run(bright_file, folder, *output)[0] == 0, "more images than before are no loss"
+    assert run(bright_file, folder, *output)[0] == 0
+    before = (tmp_path / "out/cells.csv").read_bytes()
+    status, text = run(bright_file, folder / "a.png", *output)
+    assert status == 2
+    assert (
+        "counts.csv of an earlier run has 1 images that are not among these, such as b.png" in text
+    )
+    assert (tmp_path / "out/cells.csv").read_bytes() == before
+    assert run(bright_file, folder / "a.png", *output, "--write", "mask")[0] == 0
+    (tmp_path / "out/counts.csv").write_text("mine\n1\n")
+    status, text = run(bright_file, folder, *output)
+    assert status == 2
+    assert "counts.csv is no table of this command" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("defualt", "defualt: there is no such file or folder; did you mean 'default'?"),
+        ("runs/livecel", "did you mean 'runs/livecell'?"),
+        ("soup", "soup: there is no such file or folder; give a run folder, a file or default"),
+        ("runs/livecell/onnx", "model.onnx: ONNX is for other programs and not read here; give"),
+        ("runs/livecell/onnx/model.onnx", "ONNX is for other programs"),
+    ],
+)
+def test_models_that_are_none(model, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/livecell/onnx").mkdir(parents=True)
+    (tmp_path / "runs/livecell/config.yaml").touch()
+    (tmp_path / "runs/livecell/onnx/model.onnx").touch()
+    demand_model("runs/livecell")
+    demand_model("default")
+    with pytest.raises(InputError) as refused:
+        demand_model(model)
+    assert message in str(refused.value)
+
+
+def test_outputs_that_take_nothing(folder, tmp_path, monkeypatch):
+    demand_output(str(tmp_path / "new/er"), [])
+    for given in (folder / "a.png", folder / "a.png/out"):
+        with pytest.raises(InputError, match=rf"--output {given}: .*a\.png is a file; give a"):
+            demand_output(str(given), [])
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=r"--output .*new cannot be written: .* does not permit"):
+        demand_output(str(tmp_path / "new"), [])
+
+
+def test_mistakes_are_told_before_tensorflow_is_imported(folder):
+    arguments = ["defualt", str(folder / "a.png"), "--output", str(folder / "out")]
+    code = f"""
+import sys
+sys.argv = ["predict", *{arguments}]
+from unet_keras import predict
+try:
+    predict.main()
+except SystemExit as stop:
+    assert stop.code == 2
+assert "tensorflow" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'default'?" in done.stderr

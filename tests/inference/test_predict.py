@@ -183,7 +183,9 @@ def test_every_kind_of_image_and_one_bad_one(run, bright_file, tmp_path):
     ("arguments", "message"),
     [
         (["--write", "mask,soup"], "--write mask,soup may name each of probability, mask"),
-        (["--threshold", "1.5"], "--threshold 1.5 must be between 0 and 1"),
+        (["--write", "all,overlays"], "--write all,overlays may name each of probability, mask"),
+        (["--threshold", "1.5"], "--threshold 1.5 must be between 0 and 1\n"),
+        (["--minimum-area=-1"], "error: --minimum-area -1 must be at least 0"),
         (["--pixel-size", "0.5"], "does not say at what pixel size it was trained"),
         (["--halo=-3", "--tile", "16"], "--halo -3 must be at least 0"),
         (["--blend=-9"], "--blend -9 must be at least 0"),

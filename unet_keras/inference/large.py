@@ -100,7 +100,7 @@ def segment_large(
     Args:
         large: What and how.
         output: Folder of the results.
-        write: Which of `segmenting.OUTPUTS`.
+        write: Which of `writing.OUTPUTS`.
         block: Side of the blocks in which instances are found, in pixels.
         margin: What a block sees around it, in pixels.
         progress: Called with the stage, what is done of it and its whole, again and again.

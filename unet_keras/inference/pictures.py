@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 
 from unet_keras.errors import InputError
+from unet_keras.inference.asking import without_results
 from unet_keras.sources.images import list_images, page_count, read_image
 
 # ITU-R BT.601, as where TensorFlow decodes PNG and JPEG to grey: a served model agrees.
@@ -59,23 +60,26 @@ def find_pictures(arguments: Sequence[str]) -> list[Picture]:
         arguments: Paths of files and folders, or patterns as shells know them (`**` too).
 
     Raises:
-        InputError: One of them stands for none, or two pictures would write the same results.
+        InputError: One of them stands for none, or for results of an earlier prediction alone, or
+            two pictures would write the same results.
     """
-    found: dict[str, Picture] = {}
+    files: dict[Path, None] = {}
     for argument in arguments:
         paths = [Path(argument)]
         if not paths[0].exists() and glob.has_magic(argument):
             paths = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
             if not paths:
                 raise InputError(f"No file matches {argument}; check the pattern and the folder.")
-        for path in [image for entry in paths for image in list_images(entry)]:
-            for picture in _pages(path):
-                other = found.setdefault(picture.name, picture)
-                if other.path.resolve() != path.resolve():
-                    raise InputError(
-                        f"{other.path} and {path} would both write {picture.name}_mask.png: "
-                        "predict them into folders of their own"
-                    )
+        files |= dict.fromkeys(image for entry in paths for image in list_images(entry))
+    found: dict[str, Picture] = {}
+    for path in without_results(list(files)):
+        for picture in _pages(path):
+            other = found.setdefault(picture.name, picture)
+            if other.path.resolve() != path.resolve():
+                raise InputError(
+                    f"{other.path} and {path} would both write {picture.name}_mask.png: "
+                    "predict them into folders of their own"
+                )
     return list(found.values())
 
 

@@ -37,7 +37,6 @@ from unet_keras.sources.grouping import group_of
 
 logger = logging.getLogger(__name__)
 
-OUTPUTS = ("probability", "mask", "labels", "overlay", "rois", "coco", "csv")
 DEFAULT_OUTPUTS = ("probability", "mask", "labels", "overlay", "csv")
 
 
@@ -104,7 +103,7 @@ def segment_pictures(
         pictures: What to segment.
         model: What with.
         output: Folder of the results; made where it is absent.
-        write: Which of `OUTPUTS`.
+        write: Which of `writing.OUTPUTS`.
         by_parts: Segments a picture of a group that is too large to be held in memory, and writes
             its own files; None takes every picture whole.
         progress: Called with 1 after each picture.

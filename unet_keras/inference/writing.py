@@ -28,6 +28,8 @@ from skimage.measure import find_contours, regionprops
 from unet_keras import drawing
 from unet_keras.sources.label_outlines import trace_labels
 
+OUTPUTS = ("probability", "mask", "labels", "overlay", "rois", "coco", "csv")
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

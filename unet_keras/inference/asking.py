@@ -1,0 +1,145 @@
+"""Checks of what a user asks of a prediction, before anything that takes long is imported.
+
+RESULTS/NAME_mask.png ...   of an earlier run: not segmented again
+RESULTS/counts.csv          its rows of other images are not replaced unasked
+"""
+
+import csv
+import difflib
+import logging
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from unet_keras.inference.pictures import Picture
+
+logger = logging.getLogger(__name__)
+
+DEFAULT = "default"
+EXCHANGED = {".onnx": "ONNX", ".xml": "OpenVINO"}
+_RESULT = re.compile(r"(.+)_((?:mask|labels|probability)(?:\.ome)?|overlay)\.(?:png|tif)")
+
+
+def demand_model(given: str) -> None:
+    """Refuse what cannot be a model by its name and place.
+
+    Args:
+        given: A run folder, a `.keras` file, a SavedModel or `default`.
+
+    Raises:
+        InputError: There is nothing, or a network in a form that other programs read.
+    """
+    path = Path(given)
+    files = [path, *(sorted(path.glob("model.*")) if path.is_dir() else [])]
+    for file in files:
+        exported = not (path / "config.yaml").exists() and EXCHANGED.get(file.suffix)
+        if exported and file.exists():
+            raise InputError(
+                f"{file}: {exported} is for other programs and not read here; give the run folder "
+                "or its saved_model"
+            )
+    if path.exists() or given == DEFAULT:
+        return
+    beside = [*path.parent.iterdir()] if path.parent.is_dir() else []
+    names = [DEFAULT, *(str(other) for other in beside)]
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.8)
+    mend = f"did you mean {close[0]!r}?" if close else "give a run folder, a file or default"
+    raise InputError(f"{given}: there is no such file or folder; {mend}")
+
+
+def demand_output(given: str, pictures: "Sequence[Picture]") -> None:
+    """Refuse an output that is no folder, takes nothing, or is where the images come from.
+
+    Raises:
+        InputError: Names the option.
+    """
+    output = Path(given)
+    place = output
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"--output {output}: {place} is a file; give a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--output {output} cannot be written: {place} does not permit it; make it writable, "
+            "or give another"
+        )
+    if any(picture.path.resolve().parent == output.resolve() for picture in pictures):
+        raise InputError(
+            f"--output {output} is the folder that the images come from, where results would be "
+            f"taken for images and could replace masks: give another, such as {output / 'results'}"
+        )
+
+
+def demand_kept_rows(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Refuse to replace tables that tell of images beyond those that are asked for now.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+
+    Raises:
+        InputError: Rows would be lost, or the file is of something else.
+    """
+    path = output / "counts.csv"
+    if not path.exists():
+        return
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            earlier = {row["image"] for row in csv.DictReader(file)}
+    except (KeyError, csv.Error, UnicodeDecodeError):
+        raise InputError(
+            f"{path} is no table of this command and would be replaced: give another --output"
+        ) from None
+    lost = earlier - {picture.title for picture in pictures}
+    if lost:
+        raise InputError(
+            f"{path} of an earlier run has {len(lost)} images that are not among these, such as "
+            f"{min(lost)}, and would be replaced: give another --output to keep it, or remove it"
+        )
+
+
+def without_results(paths: Sequence[Path]) -> list[Path]:
+    """Leave out what an earlier run has written, and say so.
+
+    That is `X_mask.png` and the like where X is an image among the paths, or has further results
+    among them.
+
+    Args:
+        paths: Files.
+
+    Raises:
+        InputError: Nothing is left.
+    """
+    kinds = defaultdict(set)
+    for path in paths:
+        if match := _RESULT.fullmatch(path.name):
+            kinds[path.parent, match[1]].add(match[2])
+    images = {(path.parent, path.stem) for path in paths}
+    images = {place for place, found in kinds.items() if len(found) > 1} | images
+
+    def is_result(path: Path) -> bool:
+        match = _RESULT.fullmatch(path.name)
+        if match is None:
+            return False
+        stack = re.sub(r"-\d+$", "", match[1])  # whose pages are numbered behind its name
+        return not images.isdisjoint({(path.parent, match[1]), (path.parent, stack)})
+
+    left_out = [path for path in paths if is_result(path)]
+    if left_out and len(left_out) == len(paths):
+        raise InputError(
+            f"{left_out[0].parent} holds results of an earlier prediction alone, such as "
+            f"{left_out[0].name}: give the images"
+        )
+    if left_out:
+        logger.warning(
+            "left out: %d results of an earlier prediction among the images, such as %s",
+            len(left_out), left_out[0],
+        )  # fmt: skip
+    return [path for path in paths if path not in set(left_out)]
