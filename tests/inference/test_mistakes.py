@@ -123,6 +123,8 @@ def test_results_are_not_segmented_again(run, bright_file, folder, tmp_path):
     assert status == 0
     assert "left out: 4 results of an earlier prediction among the images, such as" in text
     assert [row["image"] for row in rows(tmp_path / "out/counts.csv")] == ["a.png"]
+    for name in ("growth.png", "growth.csv"):
+        shutil.copy(folder / "a.png", folder / "results" / name)
     status, text = run(bright_file, folder / "results", "--output", tmp_path / "out")
     assert status == 2
     assert "holds results of an earlier prediction alone" in text

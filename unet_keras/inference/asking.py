@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
+GROWTH = "growth.png"
 EXCHANGED = {".onnx": "ONNX", ".xml": "OpenVINO"}
 _RESULT = re.compile(r"(.+)_((?:mask|labels|probability)(?:\.ome)?|overlay)\.(?:png|tif)")
 
@@ -109,7 +110,7 @@ def without_results(paths: Sequence[Path]) -> list[Path]:
     """Leave out what an earlier run has written, and say so.
 
     That is `X_mask.png` and the like where X is an image among the paths, or has further results
-    among them.
+    among them, and `growth.png` beside its table.
 
     Args:
         paths: Files.
@@ -125,6 +126,8 @@ def without_results(paths: Sequence[Path]) -> list[Path]:
     images = {place for place, found in kinds.items() if len(found) > 1} | images
 
     def is_result(path: Path) -> bool:
+        if path.name == GROWTH:
+            return path.with_suffix(".csv").exists()
         match = _RESULT.fullmatch(path.name)
         if match is None:
             return False
