@@ -19,6 +19,8 @@ from unet_keras.errors import InputError
 
 if TYPE_CHECKING:
     from unet_keras.config import Config
+    from unet_keras.evaluation.masks import MaskFolder
+    from unet_keras.evaluation.summary import Evaluation
     from unet_keras.evaluation.tuning import Objective
 
 logger = logging.getLogger(__name__)
@@ -249,20 +251,30 @@ def _compare(first: Path, second: Path) -> None:
 
 def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Score masks or label maps of any other tool."""
+    from unet_keras import config as configuration
+    from unet_keras.evaluation.files import MEND, no_empty_folder
+    from unet_keras.evaluation.masks import MaskFolder
+
+    config = configuration.load(None, overrides)
+    predictions = MaskFolder(Path(arguments.predictions), arguments.kind or "auto")
+    directory = Path(arguments.output or predictions.path / "evaluation")
+    with no_empty_folder(directory, mend=f"give another --output, or {MEND}"):
+        evaluation, details = _scored_masks(predictions, arguments, config)
+        title = f"Evaluation of {predictions.path.name}"
+        _report(directory, evaluation.results(), evaluation.examples, title, details)
+
+
+def _scored_masks(
+    predictions: "MaskFolder", arguments: argparse.Namespace, config: "Config"
+) -> "tuple[Evaluation, dict[str, object]]":
+    """Score masks against records or other masks; return the scores and what they are of."""
     from tqdm import tqdm
 
-    from unet_keras import config as configuration
-    from unet_keras.evaluation.files import MEND, demand_writable
     from unet_keras.evaluation.masks import MaskFolder, folder_truth, score_masks
     from unet_keras.evaluation.summary import Evaluation
     from unet_keras.records.manifest import MANIFEST_NAME
 
-    config = configuration.load(None, overrides)
     settings, truth = config.evaluate, Path(arguments.truth)
-    kind = arguments.kind or "auto"
-    predictions = MaskFolder(Path(arguments.predictions), kind)
-    directory = Path(arguments.output or predictions.path / "evaluation")
-    demand_writable(directory, mend=f"give another --output, or {MEND}")
     details: dict[str, object] = {"predictions": predictions.path, "truth": truth}
     separate = False
     if (truth / MANIFEST_NAME).is_file():
@@ -279,12 +291,13 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     else:
         images = Path(arguments.images) if arguments.images else None
         pattern = config.source.group_pattern
-        truths = folder_truth(MaskFolder(truth, kind), images=images, group_pattern=pattern)
+        truths = folder_truth(
+            MaskFolder(truth, predictions.kind), images=images, group_pattern=pattern
+        )
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         score_masks(truths, predictions, evaluation, separate=separate, progress=bar.update)
-    title = f"Evaluation of {predictions.path.name}"
-    _report(directory, evaluation.results(), evaluation.examples, title, details)
+    return evaluation, details
 
 
 def _report(

@@ -232,3 +232,25 @@ def test_a_place_that_takes_nothing_is_named_before_anything_is_scored(run, comm
     status, said = command("--predictions", masks, "--truth", masks, "--output", file)
     assert status == 2
     assert f"{file} cannot be written (File exists): give another --output, or make it" in said
+
+
+def test_photographs_given_as_predictions_leave_nothing_behind(command, tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    photograph = np.random.default_rng(0).integers(90, 160, (40, 50)).astype(np.uint8)
+    Image.fromarray(photograph).save(images / "a.png")
+    Image.fromarray(np.where(photograph > 150, np.uint8(255), np.uint8(0))).save(masks / "a.png")
+    output = tmp_path / "new" / "report"
+    for place in (output, images / "evaluation"):
+        given = ["--output", place] if place == output else []
+        status, said = command("--predictions", images, "--truth", masks, *given)
+        assert status == 2
+        assert "a.png is no mask or label map: its 70 values besides 0 lie in" in said
+        assert said.count("\n") == 1
+    assert not output.parent.exists()
+    assert not (images / "evaluation").exists()
+    output.mkdir(parents=True)
+    (output / "mine.txt").touch()
+    assert command("--predictions", images, "--truth", masks, "--output", output)[0] == 2
+    assert (output / "mine.txt").exists()

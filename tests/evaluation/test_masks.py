@@ -93,6 +93,19 @@ def test_values_in_many_pieces_are_asked_about(tmp_path):
     assert read_labels(path, kind="binary").max() == 50
 
 
+def test_a_photograph_is_no_label_map(tmp_path):
+    grey = np.random.default_rng(0).integers(80, 120, (40, 50)).astype(np.uint8)
+    path = write(tmp_path / "a.png", grey)
+    with pytest.raises(
+        InputError, match=r"a\.png is no mask or label map: its 40 values .* as in a"
+    ):
+        read_labels(path)
+    assert read_labels(path, kind="labels").max() == 119
+    numbered = np.arange(1, 101, dtype=np.uint16).reshape(10, 10).repeat(4, 0).repeat(4, 1)
+    numbered[::5] = 0  # cuts every cell in two, some in three
+    np.testing.assert_array_equal(read_labels(write(tmp_path / "b.png", numbered)), numbered)
+
+
 def test_a_missing_file_another_size_and_damage_are_named_in_one_line(tmp_path):
     write(tmp_path / "small.png", LABELS[:2])
     write(tmp_path / "twice.png", LABELS)

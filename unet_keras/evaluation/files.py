@@ -4,6 +4,8 @@ A place that takes nothing is noticed before the work begins, and named as the u
 """
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unet_keras.errors import InputError
@@ -27,6 +29,28 @@ def demand_writable(folder: Path, *, mend: str = MEND) -> None:
             pass
     except OSError as error:
         raise unwritable(folder, error, mend=mend) from None
+
+
+@contextmanager
+def no_empty_folder(folder: Path, *, mend: str = MEND) -> Iterator[None]:
+    """Demand a folder that can be written, and take it away again if the work fails before.
+
+    Args:
+        folder: As for `demand_writable`; so is `mend`.
+        mend: What the user can do if it cannot be written.
+
+    Raises:
+        InputError: It cannot be made or written; names it.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        demand_writable(folder, mend=mend)
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # it holds something, or was never made
+                place.rmdir()
+        raise
 
 
 def unwritable(path: Path, error: Exception, *, mend: str = MEND) -> InputError:

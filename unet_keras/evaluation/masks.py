@@ -139,9 +139,16 @@ def read_labels(path: Path, *, kind: str = "auto") -> np.ndarray:
     values = len(np.unique(value_of))
     if values <= 1:
         return components
-    if values <= _FEW_VALUES and len(value_of) >= _MANY_PIECES * values:
+    pieces = len(value_of)
+    if values > _FEW_VALUES and pieces >= _MANY_PIECES * values:
         raise InputError(
-            f"{path} has {values} values besides 0 in {len(value_of)} pieces: say whether they "
+            f"{path} is no mask or label map: its {values} values besides 0 lie in {pieces} "
+            "pieces, as in a photograph; give the folder of the masks, or --kind to say what the "
+            "values mean"
+        )
+    if pieces >= _MANY_PIECES * values:
+        raise InputError(
+            f"{path} has {values} values besides 0 in {pieces} pieces: say whether they "
             "number instances (--kind labels) or all mean foreground (--kind binary)"
         )
     return mask
