@@ -54,7 +54,8 @@ def main() -> None:
         "--write", metavar="LIST", default="probability,mask,labels,overlay,csv",
         help="what, separated by commas: probability (TIFF), mask (PNG), labels (TIFF, a number a "
         "cell), overlay (PNG), rois (ImageJ), coco (one JSON), csv (cells, counts, and growth over "
-        "time where file names tell well and time); or all (%(default)s)",
+        "time where file names tell well and time; centroids count from the center of the first "
+        "pixel, where COCO, ImageJ and serve count from its corner); or all (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--threshold", type=float, metavar="P", help="of a cell's probability")
     parser.add_argument("--minimum-area", type=int, metavar="PIXELS", help="of a cell")

@@ -36,7 +36,8 @@ def main() -> None:
         "and TensorFlow Serving's REST format at /v1/models/NAME:predict.",
         epilog="Example: curl --data-binary @cells.png 'http://127.0.0.1:8000/segment"
         "?output=json&outlines=polygons' (output: json, mask, labels, probability, overlay, all; "
-        "outlines: rle, polygons, none). Stop it with Ctrl-C.",
+        "outlines: rle, polygons, none). Places are x, y in pixels from the image's corner, half a "
+        "pixel more than in predict's cells.csv. Stop it with Ctrl-C.",
     )
     parser.add_argument(
         "model", metavar="MODEL", help="run folder, .keras file, SavedModel or default"

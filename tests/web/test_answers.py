@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
+from unet_keras.inference.cells import measure_cells
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.web.answers import Answer, Question, describe, polygons
 
@@ -46,6 +47,18 @@ def test_a_cell_is_described():
             {"id": 1, "area": 50, "bbox": [6, 4, 10, 5], "centroid": [11.0, 6.5], "score": 0.75}
         ],
     }  # fmt: skip
+
+
+def test_places_lie_half_a_pixel_beyond_those_of_the_table():
+    probabilities = np.zeros((20, 30, 1), np.float32)
+    probabilities[4:9, 6:16] = 0.75
+    probabilities[12:19, 20:23] = 0.75
+    image = np.zeros((20, 30, 1), np.uint8)
+    answer = Answer.of("a.png", image, probabilities, Question())
+    measured = measure_cells(answer.labels, image)
+    table = np.stack([measured["centroid_x"], measured["centroid_y"]], axis=-1)
+    served = [cell["centroid"] for cell in describe(answer)["instances"]]
+    np.testing.assert_allclose(served, table + 0.5)
 
 
 def test_classes_are_named():

@@ -5,7 +5,8 @@
     probabilities  float32 (H, W, K)
 
 Lengths are in pixels, areas in their squares; coordinates (y, x) count from the center of the first
-pixel.
+pixel, as scikit-image's do. What `serve` answers counts from that pixel's corner, half a pixel
+more, as COCO and ImageJ do.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,8 @@
     all          JSON  `result` as json, `files` and `pictures` in base64
 
 Coordinates are pixels, x before y, from the image's upper left corner: the first pixel's center is
-(0.5, 0.5), as in COCO.
+(0.5, 0.5), as in COCO and ImageJ. `cells.csv` counts from that center, as scikit-image does: its
+`centroid_x` and `centroid_y` are half a pixel less.
 """
 
 import base64
@@ -173,8 +174,9 @@ def describe(answer: Answer) -> dict[str, Any]:
 def describe_instances(answer: Answer) -> list[dict[str, Any]]:
     """Return id, area, bbox (x, y, width, height), centroid (x, y), score and outline of each.
 
-    Lengths and places are in pixels. The score is the mean probability of foreground, in [0, 1].
-    Of several classes, `class` is the one whose probabilities in the instance have the largest sum.
+    Lengths and places are in pixels, from the image's upper left corner. The score is the mean
+    probability of foreground, in [0, 1]. Of several classes, `class` is the one whose
+    probabilities in the instance have the largest sum.
     """
     labels = answer.labels
     numbers = np.arange(1, int(labels.max(initial=0)) + 1)
