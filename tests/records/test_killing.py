@@ -153,3 +153,25 @@ def test_workers_end_with_their_parent(tmp_path):
     while any(Path(f"/proc/{pid}/exe").exists() for pid in left):
         assert time.monotonic() < deadline, "workers outlived their parent"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(("started", "wait"), [(2, 0), (3, 0), (3, 0.1), (3, 0.3)])
+def test_ctrl_c_while_workers_start_says_so_and_no_more(started, wait, tmp_path):
+    """The first child is what watches over shared memory, the next ones are workers."""
+    command = [sys.executable, "-m", "unet_keras.make_records", f"records.path={tmp_path / 'r'}"]
+    deadline = time.monotonic() + 120
+    with subprocess.Popen(
+        [*command, "records.workers=2", "source.counts=[40, 1, 1]", "source.size=[96, 112]"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        while len(children(process.pid)) < started:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said == "\nstopped by Ctrl-C; the same command goes on from here\n"

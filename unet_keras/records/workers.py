@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from unet_keras.errors import InputError
@@ -61,7 +63,8 @@ def run_tasks(
     waiting: set[Future[Result]] = set()
     try:
         for task in tasks:
-            waiting.add(pool.submit(function, task))
+            with _interrupts_held_back():  # a process may be started for it
+                waiting.add(pool.submit(function, task))
             if len(waiting) >= workers * _WAITING_PER_WORKER:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -91,6 +94,32 @@ def worker_count(workers: int | None, parts: int) -> int:
         # Starting processes takes longer than converting a few parts right here.
         workers = min(cores or os.cpu_count() or 1, parts * PART_IMAGES // 16)
     return max(1, min(workers, parts, MOST_WORKERS))
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Keep Ctrl-C waiting for so long, and from the processes that are started meanwhile.
+
+    These inherit what is blocked, so that none is torn from its imports before it can ignore Ctrl-C
+    itself; nor is one left without its task here. Where the system cannot do it, nothing happens.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through
+    came: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # Threads of libraries still take it, and Python would raise it here.
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(1)) if in_main else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _enter_worker() -> None:
