@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -260,6 +262,36 @@ def test_a_run_folder_that_is_something_else(run: Run, records: Path, tmp_path: 
     result = run("train", f"records.path={records}", "train.run_dir=mine")
     assert_one_line(result, "train.run_dir=mine", "is no run folder")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_an_export_into_a_folder_that_takes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/config.yaml").write_text("seed: 0\n")
+    shutil.copy(Path(__file__).parent / "golden/old_model.keras", tmp_path / "done/model.keras")
+    make = tempfile.NamedTemporaryFile
+
+    def refuse(*given: Any, **named: Any) -> Any:
+        if named.get("dir") == Path("done"):
+            raise PermissionError(13, "Permission denied", "done/of-another-name")
+        return make(*given, **named)
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    result = run("export", "done")
+    assert_one_line(result, "done cannot be written (Permission denied): make it writable")
+
+
+def test_training_that_converts_first_says_nothing_but_its_error(tmp_path: Path) -> None:
+    """TensorFlow has much to say where it is imported without care, and some of it once used."""
+    done = subprocess.run(
+        [sys.executable, "-m", "unet_keras.train", "source.counts=[2, 1, 1]",
+         "source.size=[96, 112]", *SMALL, "train.run_dir=run", "model.base_filters=4",
+         "train.start_from=default"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (tmp_path / "records" / "manifest.json").exists()
+    assert_one_line((done.returncode, done.stderr.strip()), "default is another network")
 
 
 def test_predicting_with_what_is_no_model_or_no_image(run: Run, data: Path) -> None:

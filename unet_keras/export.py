@@ -31,6 +31,7 @@ def main() -> None:
 
 def _command(arguments: argparse.Namespace) -> None:
     import_tensorflow()
+    from unet_keras.evaluation.files import demand_writable
     from unet_keras.evaluation.tuning import tuned_overrides
     from unet_keras.inference.exchange import demand_packages, export_exchange
     from unet_keras.inference.loading import describe_run, open_run, stale_scores
@@ -40,6 +41,7 @@ def _command(arguments: argparse.Namespace) -> None:
         demand_packages(arguments.format)
     folder = Path(arguments.run_dir)
     opened = open_run(folder, tuned_overrides(folder))
+    demand_writable(folder)
     metadata = describe_run(opened)
     if stale := stale_scores(folder, metadata):
         logger.warning(stale)

@@ -47,6 +47,8 @@ def _command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--preview {arguments.preview} must be at least 1")
     if not (Path(config.records.path) / "manifest.json").exists():
         from unet_keras.records.conversion import convert, refuse_replacing
+
+        import_tensorflow()  # planning would, with all that it prints
         from unet_keras.training.planning import check_config
 
         check_config(config)
@@ -79,7 +81,6 @@ def _command(arguments: argparse.Namespace) -> None:
 def _is_finished(config: "Config") -> bool:
     if not Path(config.train.run_dir).exists():  # it takes seconds to find out
         return False
-    import_tensorflow()
     from unet_keras.training.fit import is_finished
 
     return is_finished(config)

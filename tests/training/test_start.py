@@ -34,8 +34,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("average", [0, 0.9])
 @pytest.mark.usefixtures("fast_data")
 def test_a_run_starts_from_the_weights_and_keeps_its_own_grey_values(
-    trained: Path, records: Path, tmp_path: Path, average: float
+    trained: Path,
+    records: Path,
+    tmp_path: Path,
+    average: float,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     run = fit.train(
         small_config(
             records,
@@ -45,6 +50,7 @@ def test_a_run_starts_from_the_weights_and_keeps_its_own_grey_values(
             f"train.optimizer.average={average}",
         )
     )
+    assert caplog.messages.count(f"starts from {trained}") == 1
     model = keras.saving.load_model(run / "model.keras")
     for name, arrays in read_weights(trained).items():
         for found, expected in zip(model.get_layer(name).get_weights(), arrays, strict=True):

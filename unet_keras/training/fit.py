@@ -77,7 +77,7 @@ def train(config: Config) -> Path:
     device_name(config.augment.device)  # an error here, before the folder is claimed
     if config.train.start_from and newest_state(run) is None:
         # Before the folder is claimed, so that it is not left to another start.
-        start_weights(build_network(config, manifest), config)
+        start_weights(build_network(config, manifest), config, tell=False)
     claim_run_folder(run, config, manifest)
     with sole_user(run):
         state = newest_state(run) or RunState()
@@ -260,12 +260,15 @@ def build_network(config: Config, manifest: Manifest) -> keras.Model:
     )
 
 
-def start_weights(model: keras.Model, config: Config) -> None:
-    """Give a new network the weights of `train.start_from`, if there is one."""
+def start_weights(model: keras.Model, config: Config, *, tell: bool = True) -> None:
+    """Give a new network the weights of `train.start_from`, if there is one; log it to `tell`."""
     if config.train.start_from:
         origin = Path(config.train.start_from)
-        take_weights(model, read_weights(origin), origin)
-        logger.info("starts from %s", origin)
+        left = take_weights(model, read_weights(origin), origin)
+        if tell:
+            for name in left:
+                logger.info("%s has other outputs: %s starts from random weights", origin, name)
+            logger.info("starts from %s", origin)
 
 
 def make_callbacks(

@@ -1,6 +1,5 @@
 """Starting from a network that was trained before instead of from random weights (fine-tuning)."""
 
-import logging
 from pathlib import Path
 
 import keras
@@ -10,8 +9,6 @@ from unet_keras.errors import InputError
 from unet_keras.model.pretrained import resolve
 from unet_keras.model.saved import load_model
 from unet_keras.model.unet import MAPS
-
-logger = logging.getLogger(__name__)
 
 # What the network says last: it depends on the classes, which may be others now.
 OUTPUTS = ("logits", MAPS)
@@ -43,7 +40,7 @@ def read_weights(path: Path) -> Weights:
     return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
 
 
-def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> None:
+def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> list[str]:
     """Give a network the weights of another, all but those of outputs that do not fit.
 
     Args:
@@ -51,16 +48,19 @@ def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> No
         weights: Of `read_weights`.
         origin: Where they are from, for messages.
 
+    Returns:
+        Names of the outputs that fit not, whose weights stay as they were.
+
     Raises:
         InputError: A layer below the outputs is missing or has another shape; nothing has changed.
     """
-    taken = {}
+    taken, left = {}, []
     for layer in model.layers:
         own, theirs = layer.get_weights(), weights.get(layer.name, [])
         if [array.shape for array in own] == [array.shape for array in theirs]:
             taken[layer.name] = theirs
         elif layer.name in OUTPUTS:
-            logger.info("%s has other outputs: %s starts from random weights", origin, layer.name)
+            left.append(layer.name)
         else:
             raise InputError(
                 f"train.start_from={origin} is another network: its layer {layer.name} has weights "
@@ -76,6 +76,7 @@ def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> No
     for layer in model.layers:
         if taken.get(layer.name):
             layer.set_weights(taken[layer.name])
+    return left
 
 
 def _shapes(arrays: list[np.ndarray]) -> str:
