@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -22,6 +23,8 @@ NAME = re.compile(
 )
 COLUMNS = ("group", "well", "hours", "images", "cells", "cells_per_image", "confluency")
 _WELLS_IN_LEGEND = 16
+# Ten colors, and the same again with dashes: each well of a legend looks its own way.
+_COLORS, _STYLES = 2 * list(matplotlib.color_sequences["tab10"]), 10 * ["-"] + 10 * ["--"]
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,15 @@ def _plot(rows: Sequence[Mapping[str, Any]]) -> bytes:
     curves: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         curves.setdefault(f"{row['group']} {row['well']}", []).append(row)
+    both = figure.subplots(1, 2)
     for axes, column, title, unit in zip(
-        figure.subplots(1, 2),
+        both,
         ("cells_per_image", "confluency"),
         ("cells an image", "confluency (%)"),
         (1, 100),
         strict=True,
     ):
+        axes.set_prop_cycle(linestyle=_STYLES, color=_COLORS)
         for name, curve in curves.items():
             hours, values = [r["hours"] for r in curve], [unit * r[column] for r in curve]
             axes.plot(hours, values, marker="o", markersize=3, label=name)
@@ -127,7 +132,11 @@ def _plot(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     if len(curves) <= _WELLS_IN_LEGEND:
-        figure.legend(loc="outside right upper", fontsize="small", frameon=False)
+        handles = both[0].get_lines()  # those of the other axes are the same
+        figure.legend(
+            handles=handles, loc="outside right upper", fontsize="small", frameon=False,
+            handlelength=3,
+        )  # fmt: skip
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     return picture.getvalue()
