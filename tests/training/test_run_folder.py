@@ -173,11 +173,16 @@ def test_only_what_both_kinds_of_source_read_is_compared(
     assert "source.counts" not in caplog.text
 
 
-def test_a_run_that_was_begun_goes_on_with_its_records(records: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_goes_on_with_its_records(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     places = ["source.kind=folders", "source.images=a", "source.annotations=b"]
     asked = small_config(records, tmp_path / "run", *places)
     values = {"kind": "folders", "images": "c", "annotations": "b"}
     made = replace(read_manifest(records), configuration=values)
+    planning.check_records(made, asked, planning.plan(asked, 1))  # `a` is on another machine
+    Path("a").mkdir()
     with pytest.raises(InputError, match=r"source\.images=c .*source\.images=a: make"):
         planning.check_records(made, asked, planning.plan(asked, 1))
     fit.claim_run_folder(tmp_path / "run", asked, read_manifest(records))

@@ -71,7 +71,8 @@ def other_places(path: Path, made: Mapping[str, Any], source: Source) -> dict[st
 
     Returns:
         By key, what the records name and what the config names, where these differ; nothing for a
-        config without folders, or where the records do not say.
+        config without folders or with such as are not there (records are all that is needed, and a
+        YAML file may tell of another machine), or where the records do not say.
     """
     if source.kind == "synthetic" or made.get("kind") not in _READ:
         return {}
@@ -80,6 +81,7 @@ def other_places(path: Path, made: Mapping[str, Any], source: Source) -> dict[st
         key: (str(made.get(key, "")), getattr(source, key))
         for key in PLACES
         if key in _READ[source.kind]
+        and (not getattr(source, key) or Path(getattr(source, key)).exists())
         and not _is_same(str(made.get(key, "")), origin.get(key, {}), getattr(source, key))
     }
 
