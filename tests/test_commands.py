@@ -213,6 +213,28 @@ def test_folders_for_a_kind_that_reads_none_are_refused(run: Run, records: Path)
     assert not Path("records").exists()
 
 
+def test_masks_that_are_all_empty_are_refused(run: Run) -> None:
+    own = write_pairs(Path("own"), 3)
+    for mask in Path("own/masks").iterdir():
+        Image.new("L", (64, 64)).save(mask)
+    result = run("make_records", *FOLDERS, *own)
+    assert_one_line(result, "None of the 3 images has an instance, the first is", ".png")
+    assert not Path("records").exists()
+
+
+def test_masks_that_can_hardly_be_meant_are_told(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = write_pairs(Path("own"), 5)
+    binary = np.asarray(Image.open("own/masks/1.png")) > 0
+    Image.fromarray(binary.astype(np.uint8)).save("own/masks/1.png")
+    Image.new("L", (64, 64), 255).save("own/masks/2.png")
+    assert run("make_records", *FOLDERS, *own)[0] == 0
+    assert "1 image with a single instance that lies in several pieces" in caplog.text
+    assert "(source.mask_kind=binary would make each piece an instance): 1.png in 3" in caplog.text
+    assert "a single instance from edge to edge, as from a mask that is full: 2.png" in caplog.text
+
+
 def test_keys_and_types(run: Run) -> None:
     assert_one_line(run("make_records", "tran.run_dir=x"), "tran.run_dir=x", "Did you mean")
     assert_one_line(run("train", "pipeline.crop=[1, x]"), "pipeline.crop", "default")

@@ -255,6 +255,12 @@ def test_copies_among_the_pages_of_a_stack_are_told_by_their_pages(made):
     assert remark.endswith("1 of them in several splits: in/z-0 (train) = in/z-7 (test)")
 
 
+def test_training_images_without_instances_are_told(made):
+    some = [figures("a", 0), figures("b", 0), figures("c", 1, split="test")]
+    remarks = overview(made[2], some)["remarks"]
+    assert remarks[-1].startswith("no instance in any of 2 training images")
+
+
 def test_vanished_instances_are_named(tmp_path):
     (reference,) = drawn({"train": 1})
     sample = reference.load()

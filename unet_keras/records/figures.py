@@ -35,6 +35,7 @@ class ImageFigures:
             [0, 1].
         accuracy_separated: The same after touching instances are separated.
         without_pixels: Annotated instances that cover no pixel, left out.
+        pieces: Connected components of the instance, where there is but one; else 0.
     """
 
     image_id: str
@@ -50,6 +51,7 @@ class ImageFigures:
     accuracy_connected: float
     accuracy_separated: float
     without_pixels: int = 0
+    pieces: int = 0
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class ImageFigures:
             accuracy_connected=component_accuracy(record.labels, owners),
             accuracy_separated=component_accuracy(separated, owners),
             without_pixels=without_pixels,
+            pieces=ndimage.label(record.labels)[1] if len(record.outlines) == 1 else 0,
         )
 
 

@@ -57,7 +57,7 @@ def overview(
         ],
     }
     return {
-        "remarks": [*remarks, *_remarks(found)],
+        "remarks": [*remarks, *_remarks(found), *_on_masks(figures)],
         "total": _totals(figures),
         "groups": {name: _totals(some) for name, some in of_group.items()},
         **found,
@@ -176,6 +176,37 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{counted(len(suspicious), 'image')} with very few instances beside the median "
             f"of their type: {listed}"
+        )
+    return sentences
+
+
+def _on_masks(figures: Sequence[ImageFigures]) -> list[str]:
+    """Say which masks can hardly mean what they were taken for."""
+    in_pieces = [one for one in figures if one.pieces > 1]
+    full = [
+        one
+        for one in figures
+        if one.instances == 1 and one.labeled_pixels == one.height * one.width
+    ]
+    sentences = []
+    if in_pieces:
+        listed = _some(in_pieces, lambda one: f"{page_name(_name(one))} in {one.pieces}")
+        sentences.append(
+            f"{counted(len(in_pieces), 'image')} with a single instance that lies in several "
+            "pieces, as from a binary mask among label maps (source.mask_kind=binary would make "
+            f"each piece an instance): {listed}"
+        )
+    if full:
+        listed = _some(full, lambda one: page_name(_name(one)))
+        sentences.append(
+            f"{counted(len(full), 'image')} with a single instance from edge to edge, as from a "
+            f"mask that is full: {listed}"
+        )
+    train = [one for one in figures if one.split == "train"]
+    if train and not any(one.instances for one in train):
+        sentences.append(
+            f"no instance in any of {counted(len(train), 'training image')}: nothing can be "
+            "learned from them"
         )
     return sentences
 

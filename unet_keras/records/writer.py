@@ -74,8 +74,9 @@ def write_records(
         The manifest.
 
     Raises:
-        InputError: There is no image, an image or annotation is damaged, images differ in dtype
-            or channels, the disk is full, or another process is converting into the folder.
+        InputError: There is no image, none has an instance, an image or annotation is damaged,
+            images differ in dtype or channels, the disk is full, or another process is converting
+            into the folder.
     """
     settings = TargetSettings(tuple(maps), float(sigma_pixels), separate, overlap)
     path = Path(path)
@@ -94,6 +95,7 @@ def write_records(
         if seconds is not None:
             seconds |= sum((Counter(result.seconds) for result in results.values()), Counter())
         statistics = _statistics(plans, results)
+        _demand_instances(statistics)
         listed = {split: [shards[p.file] for p in plans if p.split == split] for split in SPLITS}
         manifest = summarize(statistics, listed, settings, num_classes, described)
         state = {"stamp": stamp, "manifest": _digest(manifest), "images": _figures(statistics)}
@@ -118,6 +120,21 @@ def _statistics(
         for part in plan.parts:
             sums[plan.split].add(results[part.name].statistics)
     return sums
+
+
+def _demand_instances(statistics: Mapping[str, Statistics]) -> None:
+    """Refuse images from which nothing can be learned, nor anything scored.
+
+    Raises:
+        InputError: No image has an instance.
+    """
+    images = sum(counted.images for counted in statistics.values())
+    if not any(counted.instances for counted in statistics.values()):
+        name = next(one.file_name for some in statistics.values() for one in some.figures)
+        raise InputError(
+            f"None of the {images} images has an instance, the first is {name}: the masks or "
+            "annotations are empty; see that source.annotations names the right ones."
+        )
 
 
 def _figures(statistics: Mapping[str, Statistics]) -> list[dict[str, Any]]:
