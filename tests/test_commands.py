@@ -213,6 +213,29 @@ def test_folders_for_a_kind_that_reads_none_are_refused(run: Run, records: Path)
     assert not Path("records").exists()
 
 
+def test_records_of_other_folders_are_replaced_with_a_word(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, other = write_pairs(Path("own"), 3), write_pairs(Path("other"), 3, first=9)
+    assert run("make_records", *FOLDERS, *own)[0] == 0
+    assert run("make_records", *FOLDERS, *own, "source.fractions=[1, 0, 0]")[0] == 0
+    assert "replaced" not in caplog.text
+    assert run("make_records", *FOLDERS, *other)[0] == 0
+    assert (
+        "records: records of source.images=own/images source.annotations=own/masks are replaced "
+        "by those of source.images=other/images source.annotations=other/masks; another "
+        "records.path keeps both"
+    ) in caplog.text
+
+
+def test_records_do_not_go_among_their_images(run: Run) -> None:
+    own = write_pairs(Path("own"), 2)
+    for key, place in (("images", "own/images"), ("annotations", "./own/masks/")):
+        result = run("make_records", *FOLDERS, *own, f"records.path={place}")
+        assert_one_line(result, "records.path=own/", f"is the folder of source.{key}")
+    assert sorted(path.name for path in Path("own/images").iterdir()) == ["0.png", "1.png"]
+
+
 def test_masks_that_are_all_empty_are_refused(run: Run) -> None:
     own = write_pairs(Path("own"), 3)
     for mask in Path("own/masks").iterdir():

@@ -16,7 +16,7 @@ from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
 from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest
 from unet_keras.records.masks import demand_own_folder, make_folders, mask_names, write_masks
-from unet_keras.records.origin import demand_read, origin_of
+from unet_keras.records.origin import demand_read, described_places, origin_of, other_places
 from unet_keras.records.parts import state_of
 from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
 from unet_keras.records.report import keep_report
@@ -45,11 +45,14 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
         The manifest of the records.
 
     Raises:
-        InputError: The source is absent or damaged; what was at `records.path` before stays.
+        InputError: The source is absent or damaged, or is `records.path` itself; what was there
+            before stays.
     """
     demand_read(config.source)
-    references, notes = _read(config)
     path = Path(config.records.path)
+    _demand_apart(path, config)
+    references, notes = _read(config)
+    _tell_replaced(path, config)
     names = []
     if masks is not None:
         demand_own_folder(masks, _source_folders(config))
@@ -121,6 +124,28 @@ def refuse_replacing(config: Config) -> None:
                 f"{config.source.kind} would replace; give the CONFIG and overrides of those, "
                 "or another records.path."
             )
+
+
+def _demand_apart(path: Path, config: Config) -> None:
+    for key, folder in _source_folders(config).items():
+        if folder.resolve() == path.resolve():
+            raise InputError(
+                f"records.path={path} is the folder of {key}, where records do not belong: give "
+                "another records.path"
+            )
+
+
+def _tell_replaced(path: Path, config: Config) -> None:
+    """Say which records of other images give way."""
+    made = state_of(path / MANIFEST_NAME).get("configuration")
+    if not isinstance(made, dict) or "kind" not in made:
+        return
+    asked = _configuration(config)
+    if made["kind"] != asked["kind"] or other_places(path, made, config.source):
+        logger.warning(
+            "%s: records of %s are replaced by those of %s; another records.path keeps both",
+            path, described_places(made), described_places(asked),
+        )  # fmt: skip
 
 
 def _configuration(config: Config) -> dict[str, Any]:
