@@ -87,6 +87,9 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("augment.zoom=[1.2, 0.8]", r"augment.zoom=\(1.2, 0.8\) must be two numbers above 0"),
         ("evaluate.threshold=1", r"evaluate.threshold=1.0 must be in \(0, 1\)"),
         ("seed=-1", r"seed=-1 must be in"),
+        ("source.counts=1", r"source.counts=1: several values .*, such as source.counts=.12,3,3"),
+        ("batch_size=4", r"batch_size=4: .*did you mean pipeline.batch_size\?"),
+        ("kind=coco", r"kind=coco: Key 'kind' not in 'Config'"),
     ],
 )
 def test_mistakes_name_the_key_the_value_and_the_way_out(override: str, message: str) -> None:
@@ -103,6 +106,12 @@ def test_mistakes_name_the_key_the_value_and_the_way_out(override: str, message:
         ("seed: 1\nseed: 2", "found duplicate key seed"),
         ("seed: 1.5", r"experiment.yaml: seed=1.5: .*converted to Integer"),
         ("loss: 3", r"experiment.yaml: loss=3"),
+        (
+            "#!/bin/sh\nset -e\nrun it\n",
+            r"or a single value; it begins with '#!/bin/sh'$",
+        ),
+        ("word " * 99, rf"begins with '{'word ' * 16}'$"),
+        ("source: {counts: 1}", r"source.counts=1: several values in brackets are expected .the"),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -29,6 +29,8 @@ from unet_keras.settings import (
     demand,
 )
 
+_SHOWN_CHARACTERS = 80
+
 
 @dataclass(frozen=True)
 class Config:
@@ -108,7 +110,7 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
                 f"{override}: there is no such element; the first has the number 0"
             ) from None
         except (OmegaConfBaseException, TypeError, yaml.YAMLError) as error:
-            raise InputError(f"{override}: {_one_line(error)}") from None
+            raise InputError(f"{override}: {_one_line(error)}{_example(key)}") from None
     try:
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), merged)))
     except (OmegaConfBaseException, TypeError) as error:
@@ -145,8 +147,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is a folder, but a YAML file was expected") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no YAML: {_one_line(error)}") from None
-    if not isinstance(content, DictConfig):
-        raise InputError(f"{path} holds no keys such as `seed: 0`, but a list or a single value")
+    text = path.read_text(encoding="utf-8")
+    # OmegaConf makes a key of text that has none, such as a script's.
+    if not isinstance(content, DictConfig) or isinstance(yaml.safe_load(text), str):
+        first = text.strip().partition("\n")[0]
+        raise InputError(
+            f"{path} holds no keys such as `seed: 0`, but a list or a single value; it begins with "
+            f"{first[:_SHOWN_CHARACTERS]!r}"
+        )
     return _plain(content)
 
 
@@ -193,8 +201,27 @@ def _culprit(values: dict[str, Any], error: Exception) -> str:
         default = dict(_parts(default)).get(key)
     if not keys:
         return _one_line(error)
+    nested = _nested(name)
+    if len(keys) == 1 and nested:
+        return f"{name}={value}: there is no such key at the top; did you mean {nested}?"
     hint = f" (the default is {name}={default})" if default is not None else ""
     return f"{name}={value}: {_one_line(cause)}{hint}"
+
+
+def _nested(name: str) -> str:
+    """The only key of a section with a name that is none of the top; empty where none is sole."""
+    known = flatten(Config())
+    found = [key for key in known if key.rpartition(".")[2] == name]
+    at_top = any(key.partition(".")[0] == name for key in known)
+    return found[0] if len(found) == 1 and not at_top else ""
+
+
+def _example(key: str) -> str:
+    """Show a key that takes several values with its default; nothing for other keys."""
+    default = flatten(Config()).get(key)
+    if not isinstance(default, list | tuple) or not default:
+        return ""
+    return f", such as {key}=[{','.join(map(str, default))}]"
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -219,6 +246,10 @@ def _one_line(error: Exception) -> str:
     """Return the message without OmegaConf's further lines about where it happened."""
     text = str(error).split("\n    full_key")[0].split("\n    object_type")[0]
     text = text.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element")
+    text = re.sub(
+        r"Invalid value assigned: \w+ is not a TupleConfig, ListConfig, list, or tuple\.?",
+        "several values in brackets are expected", text,
+    )  # fmt: skip
     text = re.sub(
         r"TupleConfig length (\d+) does not match type hint length (\d+)",
         r"it has \1 numbers, expected \2", text,
