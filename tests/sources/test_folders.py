@@ -97,6 +97,10 @@ class TestKinds:
         with pytest.raises(InputError, match=r"3 values with 1\.7 connected .*kind=labels .*or"):
             self.load(tmp_path / "u", MASK)
 
+    def test_images_in_the_place_of_masks_are_guessed(self, tmp_path, rng):
+        with pytest.raises(InputError, match=r"are images given where masks belong"):
+            self.load(tmp_path, rng.integers(0, 255, (100, 100), np.uint8))
+
     def test_an_unknown_kind_is_refused(self, tmp_path):
         with pytest.raises(InputError, match="'outlines' must be one of auto, binary"):
             self.load(tmp_path, MASK, kind="outlines")
@@ -150,8 +154,21 @@ class TestPairs:
 
     def test_absent_folders_are_named(self, tmp_path):
         images, _ = write(tmp_path, ["a.png"])
-        with pytest.raises(InputError, match=r"No folder or image at .*absent"):
+        with pytest.raises(InputError, match=r"No folder or mask at source\.annotations=.*absent"):
             folder_references(images, tmp_path / "absent")
+        with pytest.raises(InputError, match=r"No folder or image at .*absent"):
+            folder_references(tmp_path / "absent", images)
+
+    def test_masks_without_an_image_are_counted(self, tmp_path, caplog):
+        images, masks = write(tmp_path, ["a.png", "b.png", "c.png"])
+        folder_references(images, masks, kind="labels")
+        assert caplog.text == ""
+        for name in ("a.png", "c.png"):
+            (images / name).unlink()
+        assert len(folder_references(images, masks, kind="labels")) == 1
+        assert f"2 masks in {masks} without an image in {images}, left out; the first is a.png" in (
+            caplog.text
+        )
 
     def test_another_size_is_refused_when_loaded(self, tmp_path):
         images, masks = write(tmp_path, ["a.png"])

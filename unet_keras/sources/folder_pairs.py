@@ -1,5 +1,6 @@
 """Which mask belongs to which image, and what the masks' values mean."""
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -9,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_keras.errors import InputError
-from unet_keras.sources.base import is_text
+from unet_keras.sources.base import counted, is_text
 from unet_keras.sources.images import list_images, page_count, read_mask
 from unet_keras.sources.label_outlines import label_components
+
+logger = logging.getLogger(__name__)
 
 # How masks are named after their images: cell_mask.png, cell-labels.tif, cell_cp_masks.png, ...
 _MASK_ENDING = re.compile(
@@ -47,6 +50,11 @@ def pair_files(images: Path, masks: Path) -> list[ImageMask]:
             JPEG, the two stacks have different numbers of pages, or a name is no UTF-8.
     """
     image_files = list_images(images, recursive=True)
+    if not masks.exists():
+        raise InputError(
+            f"No folder or mask at source.annotations={masks}; give the folder that holds the "
+            "masks."
+        )
     mask_files = list_images(masks, recursive=True)
     if len(image_files) == len(mask_files) == 1:  # two stacks may be named as they like
         partners = [(image_files[0].stem, image_files[0], mask_files[0])]
@@ -99,6 +107,13 @@ def _partners(
             f"first is {absent[0].name}; name masks like their images, {absent[0].stem}.png or "
             f"{absent[0].stem}_mask.png."
         )
+    used = {mask for _, _, mask in partners}
+    ignored = [mask for mask in mask_files if mask not in used]
+    if ignored:
+        logger.warning(
+            "%s in %s without an image in %s, left out; the first is %s",
+            counted(len(ignored), "mask"), masks, images, ignored[0].name,
+        )  # fmt: skip
     return partners
 
 
@@ -142,8 +157,11 @@ def decide_kind(pairs: Sequence[ImageMask]) -> str:
         return "classes"
     if per_value <= 1.5 and len(values) > 2:
         return "labels"
+    hint = ""
+    if per_value >= 3:  # and more values than classes would have
+        hint = " Or are images given where masks belong (source.annotations)?"
     raise InputError(
         f"The masks beside {pairs[0].image} have {len(values)} values with {per_value:.1f} "
         "connected components each; say what they mean: source.mask_kind=labels (a value is an "
-        "instance) or source.mask_kind=classes (a value is a class)."
+        f"instance) or source.mask_kind=classes (a value is a class).{hint}"
     )
