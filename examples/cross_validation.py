@@ -1,37 +1,39 @@
 """Score a recipe by k-fold cross-validation; images of one well stay in one fold.
 
-python examples/cross_validation.py IMAGES MASKS [FOLDS] [key.path=value ...]
+python examples/cross_validation.py IMAGES MASKS [FOLDS [key.path=value ...]]
 In turn a fold is scored, the next one chooses the epoch and the others are trained on.
+--group finds the well in a file's name; --group '(.+)' takes each image by itself.
 """
 
-import sys
 from dataclasses import replace
 
 from unet_keras import folder_references, grouped_folds, write_records
+from unet_keras.command import run_script
 from unet_keras.config import load
 from unet_keras.evaluation.scoring import predictor_of, score_split
 from unet_keras.inference.loading import open_run
+from unet_keras.settings import Source
 from unet_keras.training.fit import train
 
 WELL = r"_([A-P]\d+)_"  # of A172_Phase_C7_1_00d00h00m_1.tif: C7
 
 
-def main(images: str, masks: str, folds: str = "5", *overrides: str) -> list[float]:
-    pairs, count, scores = folder_references(images, masks, group_pattern=WELL), int(folds), []
-    fold_of = grouped_folds([pair.group for pair in pairs], count)
-    for tested in range(count):
-        splits = {tested: "test", (tested + 1) % count: "val"}
-        parts = [splits.get(fold, "train") for fold in fold_of]
+def main(images: str, masks: str, folds: int = 5, *keys: str, group: str = WELL) -> list[float]:
+    scores, pattern = [], Source(group_pattern=group).group_pattern  # refuses what is none
+    pairs = folder_references(images, masks, group_pattern=pattern)
+    fold_of = grouped_folds([pair.group for pair in pairs], folds)
+    for tested in range(folds):
+        parts = [{tested: "test", (tested + 1) % folds: "val"}.get(k, "train") for k in fold_of]
         records = f"records/fold_{tested}"
         write_records([replace(p, split=s) for p, s in zip(pairs, parts, strict=True)], records)
         places = [f"records.path={records}", f"train.run_dir=runs/fold_{tested}"]
-        done = open_run(train(load(None, [*places, *overrides])))
+        done = open_run(train(load(None, [*places, *keys])))
         found = score_split(done.config, predictor_of(done.model, done.config)).results()
         scores.append(found["overall"]["dice"])
         print(f"fold {tested}: Dice {scores[-1]:.3f} on {len(found['images'])} images")
-    print(f"mean: {sum(scores) / count:.3f}")
+    print(f"mean: {sum(scores) / folds:.3f}")
     return scores
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(main)

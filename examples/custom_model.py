@@ -1,11 +1,10 @@
 """Train a network of one's own with our losses: python examples/custom_model.py RECORDS."""
 
-import sys
-
 import keras
 from keras import layers
 
 from unet_keras import Dice, SoftDice, WeightedCrossEntropy, WeightedSum, load_dataset
+from unet_keras.command import run_script
 
 
 class Dilated(keras.Model):
@@ -23,15 +22,15 @@ class Dilated(keras.Model):
         return images
 
 
-def main(records: str = "records/synthetic", epochs: str = "10") -> list[float]:
+def main(records: str = "records/synthetic", epochs: int = 10) -> list[float]:
     keras.utils.set_random_seed(0)
     shape, model = {"crop": (256, 256), "batch_size": 4}, Dilated()
     data = [load_dataset(records, split, **shape) for split in ("train", "val")]
     loss = WeightedSum([WeightedCrossEntropy(), SoftDice()])
     model.compile(keras.optimizers.Adam(1e-3), loss, metrics=[Dice()])
-    fit = {"steps_per_epoch": 12, "epochs": int(epochs), "shuffle": False}
+    fit = {"steps_per_epoch": 12, "epochs": epochs, "shuffle": False}
     return model.fit(data[0], validation_data=data[1], **fit).history["loss"]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(main)

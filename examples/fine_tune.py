@@ -1,29 +1,29 @@
-"""Refine a trained network with a few images and masks, and draw what that changed.
+"""Refine the network that ships with a few images and masks; fine_tuned.png shows the difference.
 
 python examples/fine_tune.py IMAGES MASKS [key.path=value ...]
-Starts from the network that ships. Of five pairs four are learned from; the fifth chooses the epoch
-and shows the difference, in fine_tuned.png.
+Of five pairs four are learned from; the fifth chooses the epoch and is shown.
 """
 
-import sys
 from pathlib import Path
 
 from unet_keras import config, drawing, load_model
+from unet_keras.command import run_script
+from unet_keras.errors import InputError
 from unet_keras.evaluation.scoring import predictor_of, read_records, rules_of, score_split
 from unet_keras.inference.loading import open_run
 from unet_keras.model.pretrained import resolve
 from unet_keras.records.conversion import convert
 from unet_keras.training.fit import train
 
-CONFIG = Path(__file__).parent.parent / "configs" / "fine_tune.yaml"
 
-
-def main(images: str, masks: str, *overrides: str) -> list[float]:
+def main(images: str, masks: str, *keys: str) -> list[float]:
     places = [f"source.images={images}", f"source.annotations={masks}"]
-    asked = config.load(CONFIG, [*places, *overrides])
-    manifest = convert(asked)
+    asked = config.load(Path(__file__).parents[1] / "configs/fine_tune.yaml", [*places, *keys])
+    manifest, scores, row = convert(asked), [], []
+    if not manifest.splits["val"].images:
+        raise InputError(f"{images} has no image to choose the epoch by: give two pairs or more")
     start, end = load_model(resolve("default") / "model.keras"), open_run(train(asked)).model
-    record, scores, row = next(read_records(Path(asked.records.path), manifest, "val")), [], []
+    record = next(read_records(Path(asked.records.path), manifest, "val"))
     for name, model in (("before", start), ("after", end)):
         predict = predictor_of(model, asked)
         overall = score_split(asked, predict).results()["overall"]
@@ -36,4 +36,4 @@ def main(images: str, masks: str, *overrides: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(main)

@@ -1,15 +1,14 @@
-"""Train a U-Net with plain `compile` and `fit`: python examples/fit.py RECORDS [EPOCHS]."""
-
-import sys
+"""Train a U-Net with plain `compile` and `fit`: python examples/fit.py [RECORDS [EPOCHS]]."""
 
 import keras
 
 import unet_keras
 from unet_keras import Dice, SoftDice, WeightedCrossEntropy, WeightedSum
+from unet_keras.command import run_script
 from unet_keras.records.manifest import read_manifest
 
 
-def main(records: str = "records/synthetic", epochs: str = "10") -> None:
+def main(records: str = "records/synthetic", epochs: int = 10) -> None:
     keras.utils.set_random_seed(0)
     manifest = read_manifest(records)
     shape = {"crop": (256, 256), "batch_size": 4}
@@ -23,10 +22,10 @@ def main(records: str = "records/synthetic", epochs: str = "10") -> None:
         metrics=[Dice()],
     )
     model.fit(
-        training, steps_per_epoch=12, epochs=int(epochs), validation_data=validation, shuffle=False
+        training, steps_per_epoch=12, epochs=epochs, validation_data=validation, shuffle=False
     )
     model.save("fit.keras")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(main)

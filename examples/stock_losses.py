@@ -1,14 +1,13 @@
 """Train a network that is not ours with a stock loss: python examples/stock_losses.py RECORDS."""
 
-import sys
-
 import keras
 from keras import layers
 
 from unet_keras import load_dataset
+from unet_keras.command import run_script
 
 
-def main(records: str = "records/synthetic", epochs: str = "10") -> None:
+def main(records: str = "records/synthetic", epochs: int = 10) -> None:
     keras.utils.set_random_seed(0)
     # (image, class, weight) triples: Keras multiplies each pixel's loss by its weight.
     data = {
@@ -28,10 +27,10 @@ def main(records: str = "records/synthetic", epochs: str = "10") -> None:
         weighted_metrics=[keras.metrics.BinaryIoU([1], 0.0, name="iou", dtype="float32")],
     )
     model.fit(
-        data["train"], steps_per_epoch=12, epochs=int(epochs), validation_data=data["val"],
+        data["train"], steps_per_epoch=12, epochs=epochs, validation_data=data["val"],
         shuffle=False,
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(main)

@@ -1,6 +1,7 @@
 """The scripts in examples/ run as they stand there and do what their heads say."""
 
 import importlib.util
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,21 +51,90 @@ def test_a_script_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 40
 
 
+def run_example(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *given: str
+) -> tuple[int, list[str]]:
+    """Run a script as a user does; return its exit status and the lines on standard error."""
+    monkeypatch.setattr("sys.argv", [f"{name}.py", *given])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    return int(stop.value.code or 0), capsys.readouterr().err.strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("fit", ["nowhere"], "error: There are no records in nowhere"),
+        ("fit", ["nowhere", "0"], "error: EPOCHS=0 must be a whole number"),
+        ("fit", ["nowhere", "1", "2"], "fit.py: error: unrecognized arguments: 2"),
+        ("custom_model", ["nowhere"], "error: There are no records in nowhere"),
+        ("stock_losses", ["nowhere", "many"], "error: EPOCHS=many must be"),
+        ("fine_tune", [], "fine_tune.py: error: the following arguments are required: IMAGES"),
+        ("fine_tune", ["nowhere", "nowhere"], "error: "),
+        ("cross_validation", ["nowhere"], "cross_validation.py: error: the following arguments"),
+        ("cross_validation", ["nowhere", "nowhere"], "error: "),
+        ("cross_validation", ["a", "b", "x=y"], "error: FOLDS=x=y must be a whole number"),
+        ("cross_validation", ["a", "b", "--group", "("], "error: source.group_pattern='('"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    given: list[str],
+    told: str,
+) -> None:
+    status, lines = run_example(name, monkeypatch, capsys, *given)
+    assert status == 2
+    assert lines[-1].startswith(told)
+    assert len(lines) == 1 or lines[0].startswith("usage: ")
+    assert not list(workplace.iterdir())
+
+
+def test_folds_keep_together_what_the_pattern_says(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, masks = write_pairs(workplace / "own", ["1", "2", "3"])
+    seen: list[list[str]] = []
+
+    def stop(groups: list[str], _: int) -> None:
+        seen.append(groups)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unet_keras.sources.grouping.grouped_folds", stop)
+    pattern = ["--group", r"_(\d+)\."]
+    with monkeypatch.context() as patch:
+        patch.setattr("atexit.register", lambda *_: None)  # else Ctrl-C would stay ignored
+        run_example("cross_validation", monkeypatch, capsys, images, masks, "3", *pattern)
+    assert [sorted(groups) for groups in seen] == [["0", "1", "2"]]
+
+
+def test_one_pair_is_too_few_to_fine_tune_with(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = write_pairs(workplace / "own", ["A1"])
+    status, lines = run_example("fine_tune", monkeypatch, capsys, *pair)
+    assert status == 2
+    assert lines[-1].endswith("no image to choose the epoch by: give two pairs or more")
+    assert not Path("runs").exists()
+
+
 @pytest.mark.slow
 def test_plain_fit(records: Path, workplace: Path) -> None:
-    main_of("fit")(str(records), "1")
+    main_of("fit")(str(records), 1)
     model = keras.saving.load_model(workplace / "fit.keras")
     assert model.input_shape == (None, None, None, 1)
 
 
 @pytest.mark.slow
 def test_stock_losses(records: Path, workplace: Path) -> None:
-    main_of("stock_losses")(str(records), "1")
+    main_of("stock_losses")(str(records), 1)
 
 
 @pytest.mark.slow
 def test_a_custom_model_learns_from_our_losses(records: Path, workplace: Path) -> None:
-    losses = main_of("custom_model")(str(records), "3")
+    losses = main_of("custom_model")(str(records), 3)
     assert losses[2] < losses[0]
 
 
@@ -103,7 +173,7 @@ def test_cross_validation_scores_every_image_once_and_parts_no_well(
         "augment.jit_compile=false", "train.steps_per_epoch=2", "train.panel_epochs=0",
         "train.phases=[{epochs: 1}]", "records.workers=1",
     ]  # fmt: skip
-    scores = main_of("cross_validation")(images, masks, "3", *small)
+    scores = main_of("cross_validation")(images, masks, 3, *small)
     assert len(scores) == 3
     assert all(0 <= score <= 1 for score in scores)
     tested = []
@@ -118,4 +188,4 @@ def test_cross_validation_scores_every_image_once_and_parts_no_well(
     assert group_of("cells_C12_5.png", r"_([A-P]\d+)_") == "C12"
     assert f"mean: {np.mean(scores):.3f}" in capsys.readouterr().out
     # Started again, nothing is trained: the same scores at once.
-    assert main_of("cross_validation")(images, masks, "3", *small) == scores
+    assert main_of("cross_validation")(images, masks, 3, *small) == scores

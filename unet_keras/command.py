@@ -9,12 +9,13 @@ import argparse
 import atexit
 import errno
 import importlib
+import inspect
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from unet_keras.errors import InputError
 
@@ -48,6 +49,59 @@ def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
         where = f"{error.filename}: " if error.filename is not None else ""
         status = _complain(f"{where}{error.strerror}")
     sys.exit(status)
+
+
+def run_script(main: Callable[..., object]) -> NoReturn:
+    """Run a function as a command of its own, whose arguments are the function's parameters.
+
+    Those without a default must be given, `*overrides` take what is left, and what goes by keyword
+    only becomes an option. Numbers are whole and at least 1. The help is the script's docstring.
+
+    Args:
+        main: Its parameters are annotated with `str` or `int`.
+    """
+    parser = argparse.ArgumentParser(
+        description=main.__globals__.get("__doc__"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parameters = inspect.signature(main).parameters.values()
+    for parameter in parameters:
+        name, default = parameter.name, parameter.default
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parser.add_argument(name, nargs="*", metavar="key.path=value")
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(
+                option, default=default, help=f"({str(default).replace('%', '%%')})"
+            )
+        else:
+            optional: dict[str, Any] = {"nargs": "?", "default": default}
+            given = {} if default is parameter.empty else optional
+            parser.add_argument(name, metavar=name.upper(), **given)
+
+    def command(arguments: argparse.Namespace) -> None:
+        values: list[object] = []
+        named: dict[str, object] = {}
+        for parameter in parameters:
+            value = getattr(arguments, parameter.name)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                values += value
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                named[parameter.name] = value
+            else:
+                values.append(
+                    _whole(parameter.name, value) if parameter.annotation is int else value
+                )
+        main(*values, **named)
+
+    run(parser, command)
+
+
+def _whole(name: str, value: object) -> int:
+    text = str(value)
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{name.upper()}={text} must be a whole number of at least 1")
+    return int(text)
 
 
 class _Screen(logging.StreamHandler):
