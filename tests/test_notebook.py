@@ -1,5 +1,6 @@
 """The notebook runs from its first cell to its last, as someone without data starts it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -32,3 +33,23 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
         if "image/png" in output.get("data", {})
     ]
     assert len(pictures) == 3
+
+
+def test_an_image_is_paired_as_training_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "livecell.ipynb").read_text(encoding="utf-8"))
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+    (cell,) = [source for source in sources if source.startswith("import shutil")]
+    places = {"IMAGES": Path("images"), "MASKS": Path("masks"), "WORK": Path("work")}
+    for place in places.values():
+        place.mkdir()
+    for name in ("cell_1", "cell_2", "cell_10", "cell_3"):
+        (Path("images") / f"{name}.tif").write_text(name)
+    for name in ("cell_2.png", "cell_10_mask.png", "mask_cell_3.png"):
+        (Path("masks") / name).write_text(name)
+    exec(cell, {**places, "STEPS": 24, "run": lambda *_: None})
+    assert {path.name for path in Path("work/pairs").iterdir()} == {
+        "cell_2.tif", "cell_3.tif", "cell_10.tif",
+    }  # fmt: skip

@@ -127,6 +127,11 @@ def _plain(mask: Path) -> str:
     return (stem or mask.stem) + mask.suffix
 
 
+def image_names(mask: Path) -> set[str]:
+    """The names, without suffix, that the image may have whose mask this is."""
+    return {mask.stem, Path(_plain(mask)).stem}
+
+
 def mask_values(pair: ImageMask) -> set[int]:
     """The values of a mask that are not background: whole numbers above 0."""
     return set(np.unique(read_mask(pair.mask, page=pair.page)).tolist()) - {0}
