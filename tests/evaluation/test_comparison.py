@@ -117,3 +117,25 @@ def test_what_was_not_evaluated_or_is_damaged_is_named(runs, tmp_path):
             InputError, match=r"metrics\.json cannot be read as an evaluation \(.*; evaluate again"
         ):
             read_metrics(runs[0])
+
+
+def test_scores_from_before_a_tuning_are_told(runs, caplog):
+    rough, smooth = runs
+    file = rough / "evaluation" / "metrics.json"
+    metrics = read_metrics(rough)
+    (rough / "tuned.yaml").write_text("evaluate:\n  threshold: 0.35\n  tile: 64\n")
+    compare_runs(rough, smooth)
+    (told,) = caplog.messages
+    assert told.startswith(f"{file} is older than {rough / 'tuned.yaml'}; score it again: ")
+    for threshold, warnings in ((0.5, 1), (0.35, 0)):
+        caplog.clear()
+        file.write_text(json.dumps({**metrics, "scored": {"threshold": threshold}}))
+        for place in (rough, rough / "evaluation", file):
+            compare_runs(smooth, place)
+        assert len(caplog.messages) == 3 * warnings
+    caplog.clear()
+    file.write_text(json.dumps({**metrics, "scored": {"threshold": 0.5}}))
+    compare_runs(smooth, rough)
+    (told,) = caplog.messages
+    assert "(threshold=0.5 instead of 0.35)" in told
+    assert told.endswith(f"python -m unet_keras.evaluate {rough}")

@@ -8,15 +8,20 @@ Both runs are resampled with the same images, which pairs them.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.files import write_text
 from unet_keras.evaluation.intervals import compare
 from unet_keras.evaluation.report import COLUMNS, MEMBRANES, markdown_rows, write_metrics
 from unet_keras.sources.base import counted
+
+logger = logging.getLogger(__name__)
 
 FEWEST_IMAGES = 6
 """From here on differences that all point the same way are rarer by chance than 5%: 2 / 2**6."""
@@ -44,8 +49,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     Raises:
         InputError: It was not evaluated yet, or the file is damaged.
     """
-    places = [run, run / "metrics.json", run / "evaluation" / "metrics.json"]
-    file = next((place for place in places if place.is_file()), None)
+    file = _metrics_file(run)
     if file is None:
         raise InputError(
             f"{run} has no evaluation/metrics.json; evaluate it first: "
@@ -65,6 +69,44 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return metrics
 
 
+def not_as_tuned(run: Path, metrics: Mapping[str, Any]) -> str | None:
+    """Tell where a run was scored otherwise than it was tuned, as before its tuning.
+
+    Args:
+        run: As `read_metrics` takes it.
+        metrics: Of it, from there.
+
+    Returns:
+        A sentence that says what to do; None where there is no `tuned.yaml` or it was scored so.
+    """
+    file = _metrics_file(run)
+    folder = file.parent.parent if file is not None else run
+    tuned = folder / "tuned.yaml"
+    if file is None or not tuned.is_file():
+        return None
+    again = f"score it again: python -m unet_keras.evaluate {folder}"
+    try:
+        values = dict(yaml.safe_load(tuned.read_text(encoding="utf-8"))["evaluate"])
+    except (yaml.YAMLError, TypeError, KeyError, ValueError):
+        return f"{tuned} is damaged, so that nobody knows whether {file} is as tuned"
+    if "scored" not in metrics:  # of an earlier version
+        older = file.stat().st_mtime < tuned.stat().st_mtime
+        return f"{file} is older than {tuned}; {again}" if older else None
+    scored = metrics["scored"]
+    other = [
+        f"{name}={scored[name]} instead of {value}"
+        for name, value in values.items()
+        if name in scored and scored[name] != value
+    ]
+    return f"{file} was not scored as {tuned} says ({', '.join(other)}); {again}" if other else None
+
+
+def _metrics_file(run: Path) -> Path | None:
+    """The `metrics.json` of a run folder, of an evaluation's folder, or what is one itself."""
+    places = [run, run / "metrics.json", run / "evaluation" / "metrics.json"]
+    return next((place for place in places if place.is_file()), None)
+
+
 def compare_runs(first: Path, second: Path) -> tuple[str, Path]:
     """Compare two evaluated runs image by image, and write the result beside the second.
 
@@ -79,6 +121,9 @@ def compare_runs(first: Path, second: Path) -> tuple[str, Path]:
         InputError: A run was not evaluated, both on different images, or nothing can be written.
     """
     metrics = [read_metrics(run) for run in (first, second)]
+    for run, found in zip((first, second), metrics, strict=True):
+        if told := not_as_tuned(run, found):
+            logger.warning(told)
     scores = compare(*metrics)
     folder = second if second.is_dir() else second.parent
     if (folder / "evaluation").is_dir():
