@@ -92,3 +92,4 @@ def test_determination():
     assert determination([1, 2, 3], [2, 2, 5]) == pytest.approx(-1.5)
     assert determination([4, 4], [1, 2]) is None
     assert determination([], []) is None
+    assert determination([100, 101], [80, 130]) is None, "two images tell nothing of a trend"

@@ -12,6 +12,8 @@ import numpy as np
 from unet_keras.errors import InputError
 
 RESAMPLES = 2000
+# Two counts always lie on a line, and R² of them is any number.
+FEWEST_COUNTS = 3
 _BLOCK = 64
 
 
@@ -161,10 +163,10 @@ def determination(truth: Sequence[float], predicted: Sequence[float]) -> float |
 
     Returns:
         1 - sum of squared errors / sum of squares around the true mean, in (-inf, 1]; None where
-        the true counts do not vary.
+        the true counts do not vary, or are fewer than `FEWEST_COUNTS`.
     """
     true = np.asarray(truth, np.float64)
-    spread = np.sum((true - true.mean()) ** 2) if true.size else 0.0
+    spread = np.sum((true - true.mean()) ** 2) if true.size >= FEWEST_COUNTS else 0.0
     if not spread:
         return None
     return float(1 - np.sum((true - np.asarray(predicted)) ** 2) / spread)
