@@ -1,7 +1,6 @@
 """Ways to see what a config does: each returns something that another config would change."""
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from unet_keras.config import Config
 from unet_keras.evaluation import scoring
-from unet_keras.inference.loading import Run, describe_run
+from unet_keras.inference.loading import Predictor, Run, describe_run
 from unet_keras.pipeline import augment, dataset
 from unet_keras.records import conversion
 from unet_keras.records.manifest import read_manifest
@@ -188,7 +187,11 @@ def averaged(config: Config) -> list[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "predict_tiled", lambda model, image, **given: answer("run", image))
-        patch.setattr(scoring, "open_predictor", lambda path, **given: partial(answer, str(path)))
+        patch.setattr(
+            scoring,
+            "open_predictor",
+            lambda path, **given: Predictor(path, 1, None, {}, lambda i, _: answer(str(path), i)),
+        )
         scoring.predictor_of(None, config)(np.zeros((8, 8, 1), np.uint8))
     return seen
 

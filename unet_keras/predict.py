@@ -171,9 +171,11 @@ def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
 def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Segmenter":
     """Put together what predicts, and what the first model knows of its training."""
     from unet_keras.inference.averaging import over_flips, over_models
+    from unet_keras.inference.loading import demand_one_target
     from unet_keras.inference.scaling import at_scale, scale_between
     from unet_keras.inference.segmenting import Segmenter
 
+    demand_one_target(predictors)
     first = predictors[0]
     known = first.metadata
     for other in predictors[1:]:

@@ -16,7 +16,7 @@ from unet_keras.evaluation.classes import class_map
 from unet_keras.evaluation.summary import Evaluation
 from unet_keras.inference.averaging import Prediction, over_flips, over_models
 from unet_keras.inference.instances import InstanceRules, foreground_of
-from unet_keras.inference.loading import open_predictor
+from unet_keras.inference.loading import demand_one_target, open_predictor
 from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.pipeline.kinds import class_names, parts_touching
@@ -130,6 +130,7 @@ def predictor_of(model: keras.Model, config: Config) -> Prediction:
         return as_cells(predict_tiled(model, image, tile=tile, fixed=True), kind, maps)
 
     others = [open_predictor(Path(run), tile=tile) for run in settings.ensemble]
+    demand_one_target(others, kind)
     averaged = over_models([predict, *others])
     return over_flips(averaged) if settings.tta else averaged
 
