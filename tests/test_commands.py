@@ -189,7 +189,8 @@ def test_files_that_came_or_went_since_are_told(
 ) -> None:
     own = write_pairs(Path("own"), 4)
     assert run("make_records", *FOLDERS, *own)[0] == 0
-    assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
+    long = "train.phases=[{epochs: 2, warmup_steps: 20}]"  # a preview has no steps
+    assert run("train", *FOLDERS, *own, *PREVIEW, long)[0] == 0
     assert "was made" not in caplog.text
     write_pairs(Path("own"), 1, first=4)
     Path("own/images/0.png").unlink()

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def draw_preview(config: Config, count: int) -> Path:
         InputError: As `preview_picture`; or the records are damaged, or of other folders than the
             config names.
     """
-    run, stretches = Path(config.train.run_dir), plan(config, 1)
+    # How long the phases are does not matter here, nor whether warm-ups fit into them.
+    run, stretches = Path(config.train.run_dir), plan(config, sys.maxsize)
     check_source(read_manifest(config.records.path), config)
     shown = next((s for s in stretches if s.augment != "none"), stretches[0])
     with explained(run, Path(config.records.path)):
