@@ -310,6 +310,20 @@ def test_a_run_folder_that_is_something_else(run: Run, records: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_run_scored_from_another_folder_says_where_its_records_are_looked_for(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/config.yaml").write_text("records: {path: rec_own}\n")
+    shutil.copy(Path(__file__).parent / "golden/old_model.keras", tmp_path / "done/model.keras")
+    for more in ([], ["--tune"]):
+        result = run("evaluate", "done", *more)
+        assert_one_line(result, "records.path=rec_own", str(tmp_path), "give records.path=FOLDER")
+    result = run("evaluate", "done", f"records.path={tmp_path / 'moved'}")
+    assert_one_line(result, "there are no records: give records.path=FOLDER")
+    assert not (tmp_path / "done/evaluation").exists()
+
+
 def test_an_export_into_a_folder_that_takes_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

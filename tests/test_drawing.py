@@ -136,6 +136,19 @@ def test_panel_places_every_picture(cells):
         drawing.panel([[]])
 
 
+def test_a_title_wider_than_its_column_is_drawn_whole():
+    black = np.zeros((20, 30, 3), np.uint8)
+    titles = ["image", "weights 0 to 11.5"]
+    narrow = drawing.panel([[black, black]], titles)
+    roomy = drawing.panel([[black, np.zeros((20, 300, 3), np.uint8)]], titles)
+
+    def last_ink(picture):
+        return np.flatnonzero((picture[:14] < 128).any(axis=(0, 2))).max()
+
+    assert last_ink(narrow) - narrow.shape[1] < 0
+    assert last_ink(narrow) == last_ink(roomy)
+
+
 def test_shrink_keeps_proportions_and_never_enlarges():
     picture = np.zeros((100, 40, 3), np.uint8)
     assert drawing.shrink(picture, 50).shape == (50, 20, 3)

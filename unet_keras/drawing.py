@@ -251,7 +251,7 @@ def panel(
     Args:
         rows: Rows of images; each becomes a picture (uint8 RGB is taken as it is, bool is black and
             white, anything else is stretched). Sizes may differ; a row may be shorter than others.
-        titles: One for each column, drawn above it.
+        titles: One for each column, drawn above it; wide ones widen it.
         gap_pixels: White space between pictures.
         captions: One for each row, drawn above it, for file names and scores.
 
@@ -269,6 +269,8 @@ def panel(
     heights = [max((picture.shape[0] for picture in row), default=0) for row in pictures]
     font_size = int(np.clip(min(widths) // 14, 11, 28))
     line = font_size + font_size // 2
+    needed = [int(ImageFont.load_default(font_size).getlength(title)) + 4 for title in titles]
+    widths = [max(both) for both in zip(widths, [*needed, *widths[len(needed) :]], strict=False)]
     lefts = np.cumsum([0, *widths]) + gap_pixels * np.arange(columns + 1)
     blocks = [height + line * bool(captions) for height in heights]
     tops = np.cumsum([line * bool(titles), *blocks]) + gap_pixels * np.arange(len(rows) + 1)
@@ -291,14 +293,12 @@ def _as_picture(image: np.ndarray) -> np.ndarray:
     return to_rgb(image)
 
 
-def _write_texts(
-    canvas: np.ndarray, texts: Sequence[tuple[int, int, str]], font_size: int
-) -> np.ndarray:
+def _write_texts(canvas: np.ndarray, texts: list[tuple[int, int, str]], size: int) -> np.ndarray:
     """Draw (left, top, text) into a picture."""
     page = Image.fromarray(canvas)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(font_size)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size)
     for left, top, text in texts:
-        draw.text((left + 2, top + font_size // 6), text, fill=_INK, font=font)
+        draw.text((left + 2, top + size // 6), text, fill=_INK, font=font)
     return np.array(page)
 
 

@@ -139,6 +139,22 @@ def _demand_fitting(
             )
 
 
+def _demand_records(folder: Path, config: "Config") -> None:
+    """Say from where a run's records are looked for, if they are not there.
+
+    Raises:
+        InputError: There are none.
+    """
+    path = Path(config.records.path)
+    if (path / "manifest.json").exists():
+        return
+    seen = "" if path.is_absolute() else f" below {Path.cwd()}, where this was started"
+    raise InputError(
+        f"{folder} was trained on records.path={path}, but there are no records{seen}: give "
+        "records.path=FOLDER, where they are, or start this where training was started"
+    )
+
+
 def _score(folder: Path, overrides: Sequence[str]) -> None:
     """Predict and score a split with a run's network."""
     import_tensorflow()
@@ -154,6 +170,7 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
 
     opened = open_run(folder, [*tuned_overrides(folder), *overrides])
     config = opened.config
+    _demand_records(folder, config)
     _check_trained(folder, config, config.evaluate.split, overrides)
     directory = folder / "evaluation"
     for place in (directory, folder / "tensorboard"):
@@ -205,6 +222,7 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     from unet_keras.inference.loading import open_run
 
     opened = open_run(folder, overrides)
+    _demand_records(folder, opened.config)
     _check_trained(folder, opened.config, SPLIT, overrides)
     demand_writable(folder)
     predictor = predictor_of(opened.model, opened.config)

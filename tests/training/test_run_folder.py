@@ -216,7 +216,10 @@ def test_a_finished_run_needs_no_records(
         train.main()
     assert ended.value.code == 0
     assert "run is finished" in caplog.text
-    with pytest.raises(InputError, match="belongs to another config"):
+    with pytest.raises(
+        InputError,
+        match=rf"belongs to another config .* with train\.start_from={run} to go on from",
+    ):
         fit.is_finished(small_config(gone, run, "seed=1"))
 
 

@@ -226,7 +226,8 @@ def demand_own_config(run: Path, config: Config) -> None:
     if different:
         raise InputError(
             f"{run} belongs to another config ({'; '.join(different)}): give another "
-            "train.run_dir or remove the folder"
+            f"train.run_dir, with train.start_from={run} to go on from its weights, or remove the "
+            "folder"
         )
 
 
