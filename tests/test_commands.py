@@ -115,6 +115,17 @@ def test_a_truncated_image(run: Run, data: Path) -> None:
     assert_one_line(run("make_records", *COCO, *SMALL), image.name)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_without_its_end(run: Run, data: Path, workers: int) -> None:
+    path = next(data.glob("images/livecell_train_val_images/*.tif"))
+    with Image.open(path) as image:
+        image.load()
+    image.save(path, compression="tiff_lzw")  # lists its pages last
+    path.write_bytes(path.read_bytes()[:-1000])
+    result = run("make_records", *COCO, "records.path=records", f"records.workers={workers}")
+    assert_one_line(result, f"{path.name} is cut off")
+
+
 def test_masks_need_a_folder(run: Run) -> None:
     assert_one_line(run("make_records", *SMALL, "--write-masks", ""), "--write-masks", "name one")
     assert not Path("records").exists()

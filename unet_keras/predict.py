@@ -49,7 +49,12 @@ def main() -> None:
         "images", metavar="IMAGES", nargs="+",
         help="files, folders, patterns; TIFF (all pages), PNG, JPEG; 8 or 16 bit, grey or RGB",
     )  # fmt: skip
-    parser.add_argument("--output", required=True, metavar="DIR", help="where results are written")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="where results are written: a folder of its own, not that of the images",
+    )
     parser.add_argument(
         "--write", metavar="LIST", default="probability,mask,labels,overlay,csv",
         help="what, separated by commas: probability (TIFF), mask (PNG), labels (TIFF, a number a "

@@ -1,5 +1,6 @@
 """Processes that convert: bounded in number, in memory and in what waits between them."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -125,6 +126,8 @@ def _interrupts_held_back() -> Iterator[None]:
 def _enter_worker() -> None:
     # The parent decides what an interrupt from the keyboard ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is wrong with a file is said once, by the command.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
