@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.records.test_writer import content
-from tests.sources.coco_files import annotation, coco, image, square, write
+from tests.sources.coco_files import SIZE, annotation, coco, image, square, write
 from unet_keras.config import load
 from unet_keras.errors import InputError
 from unet_keras.records.conversion import convert
@@ -71,6 +71,19 @@ def test_instances_without_a_pixel_are_counted_by_image(tmp_path, caplog):
     report = json.loads((tmp_path / "records" / "report.json").read_text())
     assert remark in report["remarks"]
     assert [one["without_pixels"] for one in report["images"]] == [2, 0]
+
+
+def test_exchanged_axes_are_suspected_where_most_instances_lie_outside(tmp_path, caplog):
+    height = SIZE[0]  # the picture is wider than high
+    outside = [annotation(k, 7, square(5, height + k)) for k in (1, 2, 3)]
+    listed = [*outside, annotation(4, 7, square(5, 5)), annotation(5, 8, square(5, height + 1))]
+    listed += [annotation(6, 8, square(5, 5))]
+    train = coco([image(7, "A172_1.png"), image(8, "A172_2.png")], listed)
+    write(tmp_path, train=train, images=["A172_1.png", "A172_2.png"])
+    convert(config(tmp_path))
+    (told,) = [line for line in caplog.messages if "x and y may be exchanged" in line]
+    assert "1 image with most annotated instances outside" in told
+    assert told.endswith("A172_1.png (id 7) has 3 of 4")
 
 
 def test_a_bar_shows_the_progress_where_somebody_looks(dirty, monkeypatch, capsys):

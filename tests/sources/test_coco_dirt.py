@@ -86,6 +86,21 @@ class TestDirt:
         assert len(sample.outlines) == len(sample.classes) == 1
         assert notes.without_area == 1
 
+    def test_short_polygons_with_half_a_point_are_named_as_malformed(self, tmp_path):
+        listed = [
+            annotation(11, 7, [[3, 4, 5]]),
+            annotation(12, 7, [[3, 4, 5, 6, 7], *L_SHAPE]),
+            annotation(13, 7, [[3, 4, 5, 6]]),
+        ]
+        (sample,), notes = load_only(tmp_path, coco([image(7, "A172_1.png")], listed))
+        assert len(sample.outlines) == 1
+        assert notes.without_area == 1
+        name = "livecell_coco_train.json"
+        assert notes.malformed == (f"annotation 11 in {name}", f"annotation 12 in {name}")
+        (told,) = [line for line in notes.lines() if "malformed" in line]
+        assert told.startswith("2 malformed polygons (an odd number of coordinates")
+        assert told.endswith(f"annotation 11 in {name}, annotation 12 in {name}")
+
     def test_instances_without_a_pixel_are_left_out_when_loaded(self, tmp_path):
         thin = [[5.1, 5.1, 5.2, 5.1, 5.1, 5.2]]
         nothing = code_of(np.zeros(SIZE, bool), compressed=True)

@@ -49,6 +49,11 @@ def overview(
         "without_pixels": [
             {**_name(one), "instances": one.without_pixels} for one in figures if one.without_pixels
         ],
+        "mostly_outside": [
+            {**_name(one), "outside": one.without_pixels, "instances": one.instances}
+            for one in figures
+            if one.without_pixels > one.instances
+        ],
         "identical_images": _identical(figures),
         "suspicious_images": [
             {**_name(one), "instances": one.instances, "median_of_group": medians[one.group]}
@@ -154,6 +159,19 @@ def _remarks(found: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{counted(number, 'annotated instance')} without a pixel of the image, left out, "
             f"by image: {listed}"
+        )
+    if found["mostly_outside"]:
+        listed = _some(
+            found["mostly_outside"],
+            lambda one: (
+                f"{one['file_name']} (id {one['image_id']}) has {one['outside']} of "
+                f"{one['outside'] + one['instances']}"
+            ),
+        )
+        sentences.append(
+            f"{counted(len(found['mostly_outside']), 'image')} with most annotated instances "
+            "outside of the picture, or too small for a pixel; x and y may be exchanged, or the "
+            f"annotations be of another image: {listed}"
         )
     if found["identical_images"]:
         leaks = sum(len({one["split"] for one in some}) > 1 for some in found["identical_images"])

@@ -240,6 +240,11 @@ def _notes(
         dropped_leaks=len(leaks) if dropped else 0,
         repeated_instances=sum(index.repeated for index in indices.values()),
         without_area=sum(index.without_area for index in indices.values()),
+        malformed=tuple(
+            f"annotation {number} in {index.path.name}"
+            for index in indices.values()
+            for number in index.malformed
+        ),
         crowds=sum(index.crowds for index in indices.values()),
         orphans=sum(index.orphans for index in indices.values()),
         unused_categories=tuple(

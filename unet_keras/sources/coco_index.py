@@ -76,6 +76,8 @@ class CocoIndex:
         categories: Ids of the categories it lists, used or not.
         crowds: Instances left out because they outline many cells at once.
         without_area: Instances left out because they have no outline of three points.
+        malformed: Ids of the annotations that have a short polygon of an odd number of coordinates,
+            which is left out, or the instance if there is no other.
         orphans: Instances left out because their image is not listed.
         repeated: Instances left out because an equal one is there.
     """
@@ -86,6 +88,7 @@ class CocoIndex:
     categories: set[ImageId] = field(default_factory=set)
     crowds: int = 0
     without_area: int = 0
+    malformed: list[str] = field(default_factory=list)
     orphans: int = 0
     repeated: int = 0
 
@@ -162,8 +165,11 @@ class _IndexBuilder:
             self.index.crowds += 1
             return
         outline = self._outline(element, annotation.get("segmentation"))
+        malformed = _has_half_a_point(annotation.get("segmentation"))
+        if malformed:
+            self.index.malformed.append(str(annotation.get("id")))
         if outline is None:
-            self.index.without_area += 1
+            self.index.without_area += not malformed
             return
         self.kinds.append(self.kind_of_category.setdefault(category, len(self.kind_of_category)))
         self.numbers.append(self.number_of_id.setdefault(image_id, len(self.number_of_id)))
@@ -252,6 +258,13 @@ class _IndexBuilder:
 def _numbers(values: Any) -> bytes:
     """Write numbers as float64; TypeError where something else is among them."""
     return array("d", values).tobytes()
+
+
+def _has_half_a_point(segmentation: Any) -> bool:
+    """Tell of polygons too short to be kept; longer ones are refused when they are loaded."""
+    if not isinstance(segmentation, list):
+        return False
+    return any(len(p) < MINIMUM_COORDINATES and len(p) % 2 for p in segmentation)
 
 
 def _mark(data: bytes) -> int:

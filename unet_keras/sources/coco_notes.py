@@ -19,6 +19,8 @@ class SourceNotes:
         dropped_leaks: How many of them were taken out of the training split.
         repeated_instances: Instances equal to another of the same image, left out.
         without_area: Instances without an outline of three points, left out.
+        malformed: Annotations with a polygon of fewer than three points and an odd number of
+            coordinates, which is left out.
         crowds: Instances that outline many cells at once, left out.
         orphans: Instances of images that are not listed, left out.
         unused_categories: Ids of categories that are listed, but have no instance in any split.
@@ -33,6 +35,7 @@ class SourceNotes:
     dropped_leaks: int = 0
     repeated_instances: int = 0
     without_area: int = 0
+    malformed: tuple[str, ...] = ()
     crowds: int = 0
     orphans: int = 0
     unused_categories: tuple[str, ...] = ()
@@ -48,6 +51,12 @@ class SourceNotes:
             (len(self.leaked_images), "image", f" in several splits{kept}: {leaked}"),
             (self.repeated_instances, "instance", " annotated twice, kept once"),
             (self.without_area, "instance", " without area, left out"),
+            (
+                len(self.malformed),
+                "malformed polygon",
+                " (an odd number of coordinates, fewer than three points), left out: "
+                f"{some_of(self.malformed)}",
+            ),
             (self.crowds, "crowd instance", ", left out"),
             (self.orphans, "instance", " of images that are not listed, left out"),
             (
