@@ -139,22 +139,6 @@ def _demand_fitting(
             )
 
 
-def _demand_records(folder: Path, config: "Config") -> None:
-    """Say from where a run's records are looked for, if they are not there.
-
-    Raises:
-        InputError: There are none.
-    """
-    path = Path(config.records.path)
-    if (path / "manifest.json").exists():
-        return
-    seen = "" if path.is_absolute() else f" below {Path.cwd()}, where this was started"
-    raise InputError(
-        f"{folder} was trained on records.path={path}, but there are no records{seen}: give "
-        "records.path=FOLDER, where they are, or start this where training was started"
-    )
-
-
 def _score(folder: Path, overrides: Sequence[str]) -> None:
     """Predict and score a split with a run's network."""
     import_tensorflow()
@@ -170,7 +154,6 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
 
     opened = open_run(folder, [*tuned_overrides(folder), *overrides])
     config = opened.config
-    _demand_records(folder, config)
     _check_trained(folder, config, config.evaluate.split, overrides)
     directory = folder / "evaluation"
     for place in (directory, folder / "tensorboard"):
@@ -222,7 +205,6 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     from unet_keras.inference.loading import open_run
 
     opened = open_run(folder, overrides)
-    _demand_records(folder, opened.config)
     _check_trained(folder, opened.config, SPLIT, overrides)
     demand_writable(folder)
     predictor = predictor_of(opened.model, opened.config)
@@ -249,10 +231,11 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
 
 
 def _check_trained(folder: Path, config: "Config", split: str, overrides: Sequence[str]) -> None:
-    """Refuse records that were remade since the run; those that somebody chose are looked at."""
+    """Refuse records that are absent or remade since the run; look at those that were chosen."""
     from unet_keras import config as configuration
-    from unet_keras.evaluation.trained import check_trained
+    from unet_keras.evaluation.trained import check_trained, demand_records
 
+    demand_records(folder, Path(config.records.path))
     own = None
     if any(override.strip().startswith("records") for override in overrides):
         own = Path(configuration.load(folder / "config.yaml").records.path)

@@ -15,6 +15,25 @@ logger = logging.getLogger(__name__)
 _NAMED = 3  # in a sentence
 
 
+def demand_records(run: Path, records: Path) -> None:
+    """Say from where a run's records are looked for, if they are not there.
+
+    Args:
+        run: The run's folder.
+        records: Where its config, or somebody, says that they are.
+
+    Raises:
+        InputError: There are none.
+    """
+    if (records / MANIFEST_NAME).exists():
+        return
+    seen = "" if records.is_absolute() else f" below {Path.cwd()}, where this was started"
+    raise InputError(
+        f"{run} was trained on records.path={records}, but there are no records{seen}: give "
+        "records.path=FOLDER, where they are, or start this where training was started"
+    )
+
+
 def check_trained(run: Path, records: Path, split: str, own: Path | None = None) -> None:
     """See that images which a run has learned are not scored as if it had never seen them.
 
