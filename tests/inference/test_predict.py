@@ -319,3 +319,7 @@ def test_ranges_are_widened_by_what_few_images_leave_out():
         for value, outside in ((low - 0.1, True), (low, False), (high, False), (high + 0.1, True)):
             assert bool(outside_ranges({"grey_mean": value}, ranges, images)) is outside
     assert outside_ranges({"grey_mean": 1e6}, ranges, 1) == []
+    # Means of images that are alike to the eye: nothing against what each deviates within itself.
+    alike = {"grey_mean": (127.9, 128.1), "grey_deviation": (3.0, 17.0)}
+    assert outside_ranges({"grey_mean": 130.5}, alike, 100) == []
+    assert outside_ranges({"grey_mean": 132.0}, alike, 100) == ["grey_mean"]

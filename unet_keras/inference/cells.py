@@ -143,7 +143,8 @@ def outside_ranges(values: Mapping[str, float], ranges: Ranges, images: int) -> 
     """Name the values that lie outside the training's.
 
     The range of n images is widened on both sides by 1 / (n - 1) of itself: what n draws are
-    expected to leave out at each end where values are spread evenly. One image tells nothing.
+    expected to leave out at each end where values are spread evenly. Means may also differ by what
+    grey values deviate within the flattest training image. One image tells nothing.
 
     Args:
         values: Of one image, by name.
@@ -157,6 +158,8 @@ def outside_ranges(values: Mapping[str, float], ranges: Ranges, images: int) -> 
         if name in ranges:
             low, high = ranges[name]
             slack = (high - low) / (images - 1)
+            if name == "grey_mean":
+                slack = max(slack, ranges.get("grey_deviation", (0.0, 0.0))[0])
             if not low - slack <= value <= high + slack:
                 outside.append(name)
     return outside
