@@ -70,8 +70,11 @@ def test_a_browser_shows_curves_and_panels(address: str, watched: Path, tmp_path
         page.call("Page.navigate", url=f"{address}?tagFilter={'%7C'.join(wanted)}#timeseries")
         for tag in wanted:
             page.wait_for(f"document.body?.innerText.includes({tag!r})")
-        # the last point of the validation's loss
-        page.wait_for(f"document.body?.innerText.includes('{value:.4g}')")
+        # the last point of the validation's loss, to as many digits as are shown
+        page.wait_for(
+            r"(document.body?.innerText.match(/\d+\.\d+/g) ?? [])"
+            f".some(shown => Math.abs(shown - {value}) < 1e-3)"
+        )
         sources = page.wait_for(
             """(() => {
                 const shown = [...document.querySelectorAll('img')].map(img => img.src)
