@@ -6,7 +6,7 @@ nothing and needs no images.
 
 import argparse
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ def tables() -> dict[str, str]:
         for choice in separation.CHOICES
         if f"screen/{choice}" in separated
     }
-    folds = _by_seed({k: v for k, v in separated.items() if k.startswith("folds/")}, "folds/")
+    # Of a seed whose folds are not all there, the mean would be one of other images.
+    whole = Counter(name.rpartition("/")[0] for name in separated if name.startswith("folds/"))
+    folds = _by_seed(
+        {k: v for k, v in separated.items() if whole[k.rpartition("/")[0]] == separation.FOLDS},
+        "folds/",
+    )
     found = {
         "screen": separation.screen_table(screened),
         "folds": separation.folds_table({c: folds[c] for c in separation.FINALISTS if c in folds}),

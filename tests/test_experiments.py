@@ -236,3 +236,15 @@ def test_readme_says_of_peers_what_was_measured(tables: ModuleType) -> None:
         *scores, shown = readme[row]
         assert scores == [f"{mean:.2f}" for mean in means], row
         assert shown == f"{seconds:.{0 if seconds >= 10 else 2}f}", row
+
+
+def test_folds_that_are_not_all_there_are_not_averaged(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = json.loads(tables.separation.FILE.read_text())
+    choice = next(iter(rows_of(tables.tables()["folds"]).keys() & tables.separation.FINALISTS))
+    del results[f"folds/{choice}/seed 0/fold 2"]
+    fewer = tmp_path / "results.json"
+    fewer.write_text(json.dumps(results))
+    monkeypatch.setattr(tables.separation, "FILE", fewer)
+    assert choice not in rows_of(tables.tables()["folds"])
