@@ -36,7 +36,9 @@ def pack(run: Path) -> None:
     take_weights(model, read_weights(run), run)
     PLACE.mkdir(exist_ok=True)
     model.save(PLACE / "model.keras")
-    text = json.dumps(describe_run(opened), indent=2, sort_keys=True)
+    # It knows no microscope, so images of any are brought to what it knows.
+    metadata = {**describe_run(opened), "normalize_images": True}
+    text = json.dumps(metadata, indent=2, sort_keys=True)
     (PLACE / "metadata.json").write_text(text + "\n")
     print(f"{PLACE}: {(PLACE / 'model.keras').stat().st_size / 1e6:.1f} MB")
 

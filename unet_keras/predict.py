@@ -68,6 +68,12 @@ def main() -> None:
         "--pixel-size", type=float, metavar="MICROMETRES",
         help="side of a pixel of these images: they are scaled to the training's",
     )  # fmt: skip
+    parser.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction,
+        help="shift and scale the grey values of each image to the mean and deviation of the "
+        "training's: for another microscope, another exposure, 16 bits. Done for default unless "
+        "--no-normalize is given, and not for runs, which are taken to know their microscope",
+    )  # fmt: skip
     accuracy = parser.add_argument_group("better or faster")
     accuracy.add_argument(
         "--ensemble", action="append", default=[], metavar="MODEL",
@@ -170,6 +176,7 @@ def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
         halo=arguments.halo,
         blend=arguments.blend,
         overrides=tuned_overrides(place),
+        normalize=arguments.normalize,
     )
 
 
@@ -208,7 +215,7 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
         classes=tuple(known.get("classes", ["background", "cell"])[1:]),
         scale=scale,
         pixel_size=arguments.pixel_size,
-        ranges=known.get("ranges") or None,
+        ranges=first.ranges,
         training_images=known.get("training_data", {}).get("images", 0),
         **given,
     )
@@ -293,6 +300,7 @@ def _segment_large(
             tile=arguments.tile or large.TILE,
             halo=arguments.halo,
             pixel_size=model.pixel_size,
+            normalized_to=predictor.normalized_to,
         )
         _, folder = large.segment_large(what, Path(arguments.output), write, progress=show)
         parts.append(folder)

@@ -47,6 +47,10 @@ def main() -> None:
         default="127.0.0.1",
         help="address to listen on (127.0.0.1: this machine only; 0.0.0.0: all that reach it)",
     )
+    parser.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction,
+        help="match the grey values of each image to the training's, as predict does",
+    )  # fmt: skip
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
     parser.add_argument("--name", help="of the model, in addresses (that of its folder or file)")
     parser.add_argument(
@@ -101,7 +105,9 @@ def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
     from unet_keras.web.limits import Limits
 
     model = place_of(arguments.model)
-    predictor = open_predictor(model, overrides=tuned_overrides(model))
+    predictor = open_predictor(
+        model, overrides=tuned_overrides(model), normalize=arguments.normalize
+    )
     name = arguments.name or name_of(model)
     if not re.fullmatch(r"[\w.-]+", name):
         raise InputError(f"--name {name!r} may hold letters, digits, '_', '-' and '.'")

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,21 @@ def bright():
 def bright_file(bright, tmp_path_factory):
     path = tmp_path_factory.mktemp("bright") / "bright.keras"
     bright.save(path)
+    return path
+
+
+@pytest.fixture
+def trained(bright, records, tmp_path):
+    """A run that was trained on 8 bits, and knows the grey values that it saw."""
+    path = tmp_path / "run"
+    path.mkdir()
+    bright.save(path / "model.keras")
+    (path / "config.yaml").write_text("seed: 0\n")
+    manifest = json.loads((records / "manifest.json").read_text())
+    assert manifest["image_dtype"] == "uint8"
+    (path / "manifest.json").write_text(
+        json.dumps({**manifest, "ranges": {"grey_mean": [120, 135]}})
+    )
     return path
 
 

@@ -1,6 +1,5 @@
 """What the predict command says of images that it cannot use, and of what it would spoil."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -25,21 +24,6 @@ def folder(rng, tmp_path):
     path = tmp_path / "images"
     path.mkdir()
     Image.fromarray(rng.integers(0, 255, (40, 50)).astype(np.uint8)).save(path / "a.png")
-    return path
-
-
-@pytest.fixture
-def trained(bright, records, tmp_path):
-    """A run that was trained on 8 bits, and knows the grey values that it saw."""
-    path = tmp_path / "run"
-    path.mkdir()
-    bright.save(path / "model.keras")
-    (path / "config.yaml").write_text("seed: 0\n")
-    manifest = json.loads((records / "manifest.json").read_text())
-    assert manifest["image_dtype"] == "uint8"
-    (path / "manifest.json").write_text(
-        json.dumps({**manifest, "ranges": {"grey_mean": [120, 135]}})
-    )
     return path
 
 

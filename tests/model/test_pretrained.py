@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import tifffile
 from PIL import Image
 
+from tests.web.conftest import start
 from unet_keras import predict
 from unet_keras.evaluation.instances import segmentation_accuracy
 from unet_keras.inference.instances import InstanceRules
@@ -59,3 +61,23 @@ def test_the_command_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ended.value.code == 0
     labels = tifffile.imread(tmp_path / "out" / "cells_labels.tif")
     assert abs(int(labels.max()) - len(sample.outlines)) <= 0.3 * len(sample.outlines)
+
+
+@pytest.mark.slow
+def test_served_it_takes_any_exposure(tmp_path: Path) -> None:
+    sample = synthetic_references({"test": 1}, seed=99, size=(128, 160))[0].load()
+    wide = 2000 + 37 * sample.image.astype(np.uint16)
+    process, address = start(Path("default"), tmp_path / "log")
+    try:
+        counts = []
+        for image in (sample.image, wide, wide.astype(np.float32) / 65535):
+            tifffile.imwrite(tmp_path / "cells.tif", image)
+            content = (tmp_path / "cells.tif").read_bytes()
+            answer = requests.post(f"{address}/segment", data=content, timeout=60)
+            assert answer.status_code == 200, answer.text
+            counts.append(answer.json()["count"])
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert counts == [counts[0]] * 3
+    assert abs(counts[0] - len(sample.outlines)) <= 0.3 * len(sample.outlines)

@@ -24,12 +24,12 @@ from unet_keras import drawing
 from unet_keras.errors import InputError
 from unet_keras.inference.blocks import BLOCK, CELLS, LABELS, MARGIN, CellCounts, label_blocks
 from unet_keras.inference.cells import Ranges, Row, count_row
+from unet_keras.inference.grey_values import MatchedRegions, TrainedOn, measure
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read_raw
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.writing import whole_file
 from unet_keras.pipeline.kinds import Kind
-from unet_keras.records.statistics import GreyValues
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class LargeImage:
         halo: What a same-padded network sees around a tile, in pixels; None for all that it can
             see.
         pixel_size: Side of a pixel in micrometres; None where it is not known.
+        normalized_to: What grey values are matched to for the network; None leaves them.
     """
 
     image: TiffRegions
@@ -73,6 +74,12 @@ class LargeImage:
     tile: int = TILE
     halo: int | None = None
     pixel_size: float | None = None
+    normalized_to: TrainedOn | None = None
+
+    @property
+    def shown(self) -> TiffRegions | MatchedRegions:
+        """The image as the network is shown it."""
+        return MatchedRegions(self.image, self.normalized_to) if self.normalized_to else self.image
 
 
 def is_large(path: Path, page: int | None) -> bool:
@@ -121,11 +128,12 @@ def segment_large(
         block,
         margin,
         large.pixel_size,
+        large.normalized_to is not None,
     ]
     if claim(folder, {**large.identity, "file": file, "settings": settings}):
         logger.info("%s: going on where it was stopped", large.title)
     predict_strips(
-        large.model, image, folder, tile=large.tile, halo=large.halo, kind=large.kind,
+        large.model, large.shown, folder, tile=large.tile, halo=large.halo, kind=large.kind,
         progress=lambda done, total: progress("predicting", done, total),
     )  # fmt: skip
     found = label_blocks(
@@ -161,10 +169,8 @@ def summarize(
         training_images: How many there were.
     """
     areas = np.array([float(row["area"]) for row in read_cells(folder)])
-    grey = GreyValues()
+    grey = measure(large.image)
     height, width = large.image.shape[:2]
-    for top in range(0, height, TILE):
-        grey.add(GreyValues.of(large.image[top : top + TILE, 0:width]))
     return count_row(
         image=large.title, group=large.group, areas=areas, pixels=height * width,
         grey_mean=grey.mean, grey_deviation=sqrt(grey.squares / grey.count),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from unet_keras import config as configuration
 from unet_keras.config import Config
 from unet_keras.errors import InputError
+from unet_keras.inference.cells import Ranges
+from unet_keras.inference.grey_values import TrainedOn
 from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.scored import file_digest, final_scores, read_evaluation, unlike
 from unet_keras.inference.serving import load_saved_model
@@ -69,11 +71,13 @@ class Predictor:
     Attributes:
         path: What was opened: a run folder, a `.keras` file or a SavedModel.
         channels: C, of the images it takes.
-        image_dtype: Of the images it was trained on; None where a `.keras` file does not say.
+        image_dtype: Of the images it takes, as in training; None takes any: where a `.keras` file
+            does not say, or where they are normalized.
         metadata: What a SavedModel's `metadata.json` says; of a run folder the same, as far as it
             is known without exporting; empty for a `.keras` file.
         maps: T, how many regression maps follow the classes in what the network says.
         network: What predicts; None of a SavedModel.
+        normalized_to: What grey values are matched to before; None leaves them.
     """
 
     path: Path
@@ -84,6 +88,17 @@ class Predictor:
     maps: int = 0
     _tile: int | None = field(repr=False, default=None)
     network: keras.Model | None = field(repr=False, default=None)
+    normalized_to: TrainedOn | None = None
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """Lowest and highest of the training images' figures, by name, that an image may leave.
+
+        None where they are not known. Normalized images cannot leave those of grey values.
+        """
+        known = self.metadata.get("ranges") or {}
+        kept = ("cell_area",) if self.normalized_to is not None else known
+        return {name: known[name] for name in kept if name in known} or None
 
     def __call__(self, image: np.ndarray, *, tile: int | None = None) -> np.ndarray:
         """Predict an image.
@@ -99,6 +114,8 @@ class Predictor:
         Raises:
             InputError: Another shape, number of channels or range of values.
         """
+        if self.normalized_to is not None:
+            image = self.normalized_to.match(image)
         predicted = self._predict(image, tile or self._tile)
         return as_cells(predicted, self.metadata.get("learned", "cells"), self.maps)
 
@@ -127,6 +144,7 @@ def open_predictor(
     halo: int | None = None,
     blend: int = 0,
     overrides: Sequence[str] = (),
+    normalize: bool | None = None,
 ) -> Predictor:
     """Open what predicts images.
 
@@ -139,15 +157,26 @@ def open_predictor(
         blend: Likewise.
         overrides: What was tuned for a run folder (`evaluation.tuning.tuned_overrides`); its
             metadata state it.
+        normalize: Whether each image's grey values are matched to the training's mean and
+            deviation; None as the model's metadata say (`normalize_images`), else not.
 
     Returns:
         A function from an image (H, W) or (H, W, C) to probabilities float32 (H, W, K).
 
     Raises:
         InputError: The path is none of these, a SavedModel shall have a halo or blend, or nothing
-            says what the several classes of a network are.
+            says what the several classes of a network are, or what grey values it learned from.
     """
-    path = place_of(path)
+    predictor = _open(place_of(path), tile, halo, blend, overrides)
+    if not (predictor.metadata.get("normalize_images") if normalize is None else normalize):
+        return predictor
+    trained_on = TrainedOn.of(predictor.metadata, predictor.path)
+    return replace(predictor, normalized_to=trained_on, image_dtype=None)
+
+
+def _open(
+    path: Path, tile: int | None, halo: int | None, blend: int, overrides: Sequence[str]
+) -> Predictor:
     if (path / "saved_model.pb").exists():
         if halo is not None or blend:
             raise InputError(

@@ -159,6 +159,6 @@ def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name:
         raise InputError(
             f"{name} has {image.dtype} values from {image.min():g} to {image.max():g}, but the "
             f"network was trained on {dtype} images: convert it to {8 * dtype.itemsize} bit, with "
-            "grey values like theirs"
+            "grey values like theirs, or have --normalize do so"
         )
     return converted

@@ -139,9 +139,10 @@ def _warn_of_strangers(counts: Sequence[Row], written: bool) -> None:
     if outside:
         logger.warning(
             "%d of %d images lie outside what the network was trained on (%s): see "
-            "outside_training in counts.csv%s",
+            "outside_training in counts.csv%s%s",
             len(outside), len(flags), ", ".join(sorted(set(";".join(outside).split(";")))),
             "" if written else " (--write csv)",
+            "; --normalize matches grey values" if "grey_" in "".join(outside) else "",
         )  # fmt: skip
 
 

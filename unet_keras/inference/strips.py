@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from unet_keras.inference.compiling import compiled_prediction
+from unet_keras.inference.grey_values import MatchedRegions
 from unet_keras.inference.instances import foreground_of
 from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.tiff import TiffRegions
@@ -54,7 +55,7 @@ def claim(folder: Path, identity: dict[str, Any]) -> bool:
 
 def predict_strips(
     model: keras.Model,
-    image: TiffRegions,
+    image: TiffRegions | MatchedRegions,
     folder: Path,
     *,
     tile: int,
