@@ -6,12 +6,11 @@ Of five pairs four are learned from; the fifth chooses the epoch and is shown.
 
 from pathlib import Path
 
-from unet_keras import config, drawing, load_model
+from unet_keras import config, drawing
 from unet_keras.command import run_script
 from unet_keras.errors import InputError
 from unet_keras.evaluation.scoring import predictor_of, read_records, rules_of, score_split
-from unet_keras.inference.loading import open_run
-from unet_keras.model.pretrained import resolve
+from unet_keras.inference.loading import open_predictor, open_run
 from unet_keras.records.conversion import convert
 from unet_keras.training.fit import train
 
@@ -22,10 +21,9 @@ def main(images: str, masks: str, *keys: str) -> list[float]:
     manifest, scores, row = convert(asked), [], []
     if not manifest.splits["val"].images:
         raise InputError(f"{images} has no image to choose the epoch by: give two pairs or more")
-    start, end = load_model(resolve("default") / "model.keras"), open_run(train(asked)).model
+    start, end = open_predictor(Path("default")), predictor_of(open_run(train(asked)).model, asked)
     record = next(read_records(Path(asked.records.path), manifest, "val"))
-    for name, model in (("before", start), ("after", end)):
-        predict = predictor_of(model, asked)
+    for name, predict in (("before", start), ("after", end)):
         overall = score_split(asked, predict).results()["overall"]
         scores.append(overall["segmentation_accuracy"])
         print(f"{name}: segmentation accuracy {scores[-1]:.3f}, Dice {overall['dice']:.3f}")

@@ -15,9 +15,9 @@ from unet_keras.inference import blocks, large, strips
 from unet_keras.inference.cells import measure_cells
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.outlines import as_cells
-from unet_keras.inference.pictures import fit_channels
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.tiling import predict_tiled
+from unet_keras.sources.channels import fit_channels
 from unet_keras.sources.images import read_image
 
 RULES = InstanceRules(minimum_area=20)

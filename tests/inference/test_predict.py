@@ -18,7 +18,7 @@ from tests.inference.random_cells import random_cells, separate
 from unet_keras import predict
 from unet_keras.inference import averaging, scaling
 from unet_keras.inference.instances import InstanceRules, label_instances
-from unet_keras.inference.pictures import fit_channels
+from unet_keras.sources.channels import fit_channels
 from unet_keras.web import uploads
 
 NAMES = (

@@ -15,10 +15,8 @@ import tifffile
 
 from unet_keras.errors import InputError
 from unet_keras.inference.asking import without_results
+from unet_keras.sources.channels import fit_channels
 from unet_keras.sources.images import list_images, page_count, read_image
-
-# ITU-R BT.601, as where TensorFlow decodes PNG and JPEG to grey: a served model agrees.
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -103,31 +101,6 @@ def _count_pages(path: Path) -> int:
         except (tifffile.TiffFileError, OSError, ValueError, struct.error):
             pass  # Pillow reads some that tifffile does not
     return page_count(path)
-
-
-def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Bring an image to the channels a network takes: color to grey, grey to color.
-
-    Grey that is stored as color comes back exactly; other colors become luminance, in the image's
-    own type.
-
-    Args:
-        image: (H, W) or (H, W, C).
-        channels: What the network takes.
-
-    Returns:
-        (H, W, channels), the image's type; unchanged where neither applies.
-    """
-    if image.ndim == 2:
-        image = image[..., np.newaxis]
-    if image.shape[-1] == 1 and channels == 3:
-        return np.repeat(image, 3, axis=-1)
-    if image.shape[-1] != 3 or channels != 1:
-        return image
-    if (image == image[..., :1]).all():
-        return image[..., :1]
-    grey = (image @ LUMINANCE)[..., np.newaxis]
-    return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey
 
 
 def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
 from unet_keras.records.report import keep_report
 from unet_keras.records.writer import write_records
 from unet_keras.sources.base import SPLITS, SampleReference
+from unet_keras.sources.channels import in_channels
 from unet_keras.sources.coco import read_coco
 from unet_keras.sources.coco_notes import SourceNotes
 from unet_keras.sources.download import download_livecell
@@ -151,8 +152,11 @@ def _tell_replaced(path: Path, config: Config) -> None:
 def _configuration(config: Config) -> dict[str, Any]:
     """What decides the records; where they were fetched from does not, nor does their license."""
     other = ["download", "url", "sha256", "license"]
+    # Later keys: records from before them stay valid.
     if config.source.cells == "typical":
-        other.append("cells")  # a later key: records from before it stay valid
+        other.append("cells")
+    if not config.source.channels:
+        other.append("channels")
     return {name: value for name, value in asdict(config.source).items() if name not in other}
 
 
@@ -197,6 +201,14 @@ def read_source(config: Config) -> Sequence[SampleReference]:
 
 def _read(config: Config) -> tuple[Sequence[SampleReference], SourceNotes]:
     """List the images, and say what is irregular."""
+    references, notes = _stored(config)
+    if config.source.channels:
+        references = in_channels(references, config.source.channels)
+    return references, notes
+
+
+def _stored(config: Config) -> tuple[Sequence[SampleReference], SourceNotes]:
+    """List the images as their files have them."""
     source = config.source
     if source.download:
         with _transfers() as report:

@@ -16,7 +16,9 @@ from unet_keras.sources.base import counted
 from unet_keras.sources.images import list_images
 
 PLACES = ("images", "annotations", "lists")
-_COMMON = ("kind", "pixel_size", "group_pattern")
+_COMMON = ("kind", "pixel_size", "channels", "group_pattern")
+# Of keys that came later: what records from before them were made with.
+_BEFORE = {"channels": 0, "cells": "typical"}
 _READ = {
     "coco": (*_COMMON, "images", "annotations", "on_leak"),
     "folders": (
@@ -96,6 +98,7 @@ def other_values(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str
     Returns:
         By key, the two values, where these differ; without places.
     """
+    made = _BEFORE | dict(made)
     kinds = (str(made.get("kind", wanted["kind"])), str(wanted["kind"]))
     return {
         key: (made[key], wanted[key])

@@ -214,7 +214,9 @@ def demand_one_kind(kinds: dict[str, str]) -> None:
     """
     if len(kinds) > 1:
         listed = ", ".join(f"{name} is {kind}" for kind, name in sorted(kinds.items())[:2])
+        only_channels = len({kind.split(" x ")[0] for kind in kinds}) == 1
+        mend = "give source.channels=1 (grey) or 3" if only_channels else "convert them to one kind"
         raise InputError(
             f"Images must have one dtype and number of channels, but {listed} (dtype x channels); "
-            "convert them to one kind first."
+            f"{mend} first."
         )

@@ -23,6 +23,8 @@ class Source:
             server says of them.
         pixel_size: Side of a pixel in micrometres, so that images of another scale can be predicted
             (`predict --pixel-size`); 0 where it is not known.
+        channels: 1 turns colors into grey, as where software has saved grey images as RGB; 3 grey
+            into colors; 0 takes images as they are, all of which then need as many.
         license: Under which the images are published, such as `CC BY-NC 4.0`; exported models state
             it in their `metadata.json`.
         group_pattern: Regular expression on the file name; its first group is the cell type.
@@ -49,6 +51,7 @@ class Source:
     url: str = "https://livecell-dataset.s3.eu-central-1.amazonaws.com/LIVECell_dataset_2021"
     sha256: dict[str, str] = field(default_factory=dict)
     pixel_size: float = 0.0
+    channels: Literal[0, 1, 3] = 0
     license: str = ""
     group_pattern: str = r"^([^_]+)_"
     on_leak: Literal["warn", "drop", "error"] = "warn"

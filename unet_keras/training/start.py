@@ -55,6 +55,7 @@ def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> li
         InputError: A layer below the outputs is missing or has another shape; nothing has changed.
     """
     taken, left = {}, []
+    _demand_channels(model, weights, origin)
     for layer in model.layers:
         own, theirs = layer.get_weights(), weights.get(layer.name, [])
         if [array.shape for array in own] == [array.shape for array in theirs]:
@@ -77,6 +78,20 @@ def take_weights(model: keras.Model, weights: Weights, origin: Path | str) -> li
         if taken.get(layer.name):
             layer.set_weights(taken[layer.name])
     return left
+
+
+def _demand_channels(model: keras.Model, weights: Weights, origin: Path | str) -> None:
+    """Refuse a network for other channels, before its first layer is found not to fit."""
+    first = next((layer for layer in model.layers if layer.get_weights()), None)
+    theirs = weights.get(first.name, []) if first is not None else []
+    if first is None or not theirs or theirs[0].ndim != 4:
+        return
+    own, given = (array.shape for array in (first.get_weights()[0], theirs[0]))
+    if own[2] != given[2] and own[:2] + own[3:] == given[:2] + given[3:]:
+        raise InputError(
+            f"train.start_from={origin} takes images of {given[2]} channels, and these have "
+            f"{own[2]}: convert them with source.channels={given[2]}"
+        )
 
 
 def _shapes(arrays: list[np.ndarray]) -> str:

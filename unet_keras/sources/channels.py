@@ -1,0 +1,99 @@
+"""Colors and grey: images brought to the channels that a network takes.
+
+    image  uint8, uint16 or float32  (H, W) or (H, W, C) -> (H, W, channels), same type
+
+Microscope software saves grey images as colors all the time, JPEG and screenshots above all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import numpy as np
+
+from unet_keras.errors import InputError
+from unet_keras.sources.base import Sample, SampleReference
+
+# ITU-R BT.601, as where TensorFlow decodes PNG and JPEG to grey: a served model agrees.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Bring an image to the channels a network takes: color to grey, grey to color.
+
+    Grey that is stored as color comes back exactly; other colors become luminance, in the image's
+    own type.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        channels: What the network takes.
+
+    Returns:
+        (H, W, channels), the image's type; (H, W, C) unchanged where neither applies.
+    """
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    if image.shape[-1] == 1 and channels == 3:
+        return np.repeat(image, 3, axis=-1)
+    if image.shape[-1] != 3 or channels != 1:
+        return image
+    if (image == image[..., :1]).all():
+        return image[..., :1]
+    grey = (image @ LUMINANCE)[..., np.newaxis]
+    return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey
+
+
+@dataclass(frozen=True)
+class ChanneledReference(SampleReference):
+    """A sample whose image is brought to so many channels when it is loaded.
+
+    Attributes:
+        stored: The sample as its files have it.
+        channels: 1 or 3.
+    """
+
+    stored: SampleReference
+    channels: int
+
+    def load(self) -> Sample:
+        """Read the sample and convert its image.
+
+        Raises:
+            InputError: As the stored sample; or its image has neither one nor three channels.
+        """
+        sample = self.stored.load()
+        image = fit_channels(sample.image, self.channels)
+        if image.shape[-1] != self.channels:
+            raise InputError(
+                f"{self.file_name} has {image.shape[-1]} channels, which source.channels="
+                f"{self.channels} cannot turn into {self.channels}: save it as grey or RGB, or "
+                "leave source.channels out"
+            )
+        return replace(sample, image=image[..., 0] if self.channels == 1 else image)
+
+    @property
+    def instance_count(self) -> int:
+        """How many instances are annotated, where the source knows without reading them."""
+        return int(cast(Any, self.stored).instance_count)
+
+    def fingerprint(self) -> str:
+        """State what decides the sample: what is stored, and the channels."""
+        own = getattr(self.stored, "fingerprint", self.stored.__repr__)
+        return f"{type(self.stored).__name__} {own()} {self.channels}"
+
+
+def in_channels(references: Sequence[SampleReference], channels: int) -> list[SampleReference]:
+    """Let samples have so many channels when they are loaded; names and splits stay.
+
+    Args:
+        references: As their source lists them.
+        channels: 1 or 3.
+    """
+    return [
+        ChanneledReference(
+            **{field.name: getattr(stored, field.name) for field in fields(SampleReference)},
+            stored=stored,
+            channels=channels,
+        )
+        for stored in references
+    ]
