@@ -44,6 +44,8 @@ EFFECTS: dict[str, tuple[Callable[[Config], Any], str, str, list[str]]] = {
     "source.class_values": (see.classes, "[1, 2]", "[2, 1]", [*PAIRS, "source.mask_kind=classes"]),
     "source.lists": (see.source, "lists/a", "lists/b", LABELED),
     "source.fractions": (see.source, "[0.5, 0.25, 0.25]", "[0.25, 0.25, 0.5]", LABELED),
+    "source.channels": (see.pixels, "0", "3", []),
+    "source.split_in_order": (see.source, "true", "false", LABELED),
     "source.split_by_group": (see.source, "true", "false", LABELED),
     "source.counts": (see.source, "[3, 1, 1]", "[4, 1, 1]", []),
     "source.cells": (see.pixels, "typical", "varied", []),

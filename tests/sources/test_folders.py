@@ -191,7 +191,7 @@ class TestPairs:
             covered = np.max(decoded(sample), axis=0)
             np.testing.assert_array_equal(covered > 0, membranes[reference.page] > 0)
         assert [r.page for r in references] == list(range(30)), "neighbors stay together"
-        assert "volume.tif is the only stack: its first 24 pages are for train" in caplog.text
+        assert "volume.tif is the only stack: the first 24 are for train" in caplog.text
         tifffile.imwrite(tmp_path / "short.tif", membranes[:29], photometric="minisblack")
         with pytest.raises(InputError, match=r"has 30 pages, its mask .* has 29"):
             folder_references(tmp_path / "train-volume.tif", tmp_path / "short.tif")
@@ -228,6 +228,28 @@ class TestSplits:
             by_group.setdefault(name.split("_")[0], set()).add(split)
         assert all(len(found) == 1 for found in by_group.values())
         assert len(set(splits.values())) == 3
+
+    def test_neighbors_stay_together_where_asked(self, tmp_path, caplog):
+        """In the order of the sections' numbers, `2.png` before `10.png`."""
+        folders = write(tmp_path, [f"{k}.png" for k in range(20)])
+        for seed in range(3):
+            named = {"fractions": (0.7, 0.1, 0.2), "seed": seed, "split_in_order": True}
+            splits = self.splits(folders, **named)
+            in_order = [splits[f"{k}.png"] for k in range(20)]
+            assert in_order == ["train"] * 14 + ["val"] * 2 + ["test"] * 4
+        assert "images are split in order: the first 14 are for train" in caplog.text
+
+    def test_pages_of_stacks_that_are_split_in_order_stay_together(self, tmp_path):
+        for place in ("images", "masks"):
+            (tmp_path / place).mkdir()
+            for name in "abcde":
+                file = tmp_path / place / f"{name}.tif"
+                tifffile.imwrite(file, np.stack([MASK] * 3), photometric="minisblack")
+        folders = tmp_path / "images", tmp_path / "masks"
+        named = {"kind": "labels", "fractions": (0.6, 0.2, 0.2), "split_in_order": True}
+        found = [(one.image_path.stem, one.split) for one in folder_references(*folders, **named)]
+        expected = dict(zip("abcde", ["train"] * 3 + ["val", "test"], strict=True))
+        assert found == [(name, expected[name]) for name in "abcde" for _ in range(3)]
 
     @pytest.mark.parametrize("by_group", [False, True])
     def test_pages_of_a_stack_stay_together(self, tmp_path, by_group):

@@ -16,7 +16,13 @@ from unet_keras.errors import InputError
 from unet_keras.records.build import TargetSettings
 from unet_keras.records.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest
 from unet_keras.records.masks import demand_own_folder, make_folders, mask_names, write_masks
-from unet_keras.records.origin import demand_read, described_places, origin_of, other_places
+from unet_keras.records.origin import (
+    BEFORE,
+    demand_read,
+    described_places,
+    origin_of,
+    other_places,
+)
 from unet_keras.records.parts import state_of
 from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
 from unet_keras.records.report import keep_report
@@ -153,10 +159,7 @@ def _configuration(config: Config) -> dict[str, Any]:
     """What decides the records; where they were fetched from does not, nor does their license."""
     other = ["download", "url", "sha256", "license"]
     # Later keys: records from before them stay valid.
-    if config.source.cells == "typical":
-        other.append("cells")
-    if not config.source.channels:
-        other.append("channels")
+    other += [key for key, value in BEFORE.items() if getattr(config.source, key) == value]
     return {name: value for name, value in asdict(config.source).items() if name not in other}
 
 
@@ -240,6 +243,7 @@ def _stored(config: Config) -> tuple[Sequence[SampleReference], SourceNotes]:
             seed=config.seed,
             group_pattern=source.group_pattern,
             split_by_group=source.split_by_group,
+            split_in_order=source.split_in_order,
         )
         return listed, SourceNotes()
     counts = dict(zip(SPLITS, source.counts, strict=True))

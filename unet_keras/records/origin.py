@@ -18,12 +18,12 @@ from unet_keras.sources.images import list_images
 PLACES = ("images", "annotations", "lists")
 _COMMON = ("kind", "pixel_size", "channels", "group_pattern")
 # Of keys that came later: what records from before them were made with.
-_BEFORE = {"channels": 0, "cells": "typical"}
+BEFORE = {"channels": 0, "cells": "typical", "split_in_order": False}
 _READ = {
     "coco": (*_COMMON, "images", "annotations", "on_leak"),
     "folders": (
         *_COMMON, "images", "annotations", "lists", "mask_kind", "class_values", "fractions",
-        "split_by_group",
+        "split_by_group", "split_in_order",
     ),
     "synthetic": (*_COMMON, "counts", "size", "cells"),
 }  # fmt: skip
@@ -98,7 +98,7 @@ def other_values(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str
     Returns:
         By key, the two values, where these differ; without places.
     """
-    made = _BEFORE | dict(made)
+    made = BEFORE | dict(made)
     kinds = (str(made.get("kind", wanted["kind"])), str(wanted["kind"]))
     return {
         key: (made[key], wanted[key])

@@ -38,6 +38,9 @@ class Source:
         fractions: Share of the images for train, val and test (folders), by `seed`; each in [0, 1],
             they add up to 1. All pages of a stack go into the same split, unless there is but one.
         split_by_group: Whether all images of a group go into the same split (folders).
+        split_in_order: Whether splits are runs of neighbors in the order of the file names instead
+            of drawn: sections of a volume and times of a film resemble their neighbors, so drawn
+            ones would be scored on what was nearly seen (folders).
         counts: Number of images for train, at least 1, val and test, at least 0 (synthetic).
         size: Height and width of each image in pixels (synthetic).
         cells: `typical`, four types in turn that resemble LIVECell's, or `varied`, a type of its
@@ -60,6 +63,7 @@ class Source:
     lists: str = ""
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     split_by_group: bool = False
+    split_in_order: bool = False
     counts: tuple[int, int, int] = (12, 3, 3)
     size: Pair = (520, 704)
     cells: Literal["typical", "varied"] = "typical"
@@ -91,6 +95,10 @@ class Source:
         demand(
             min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
             f"source.fractions={self.fractions} must be at least 0 and add up to 1",
+        )
+        demand(
+            not (self.split_by_group and self.split_in_order),
+            "source.split_by_group and source.split_in_order are both true: choose one",
         )
         try:
             groups = re.compile(self.group_pattern).groups

@@ -44,18 +44,22 @@ def files_of(pairs: Sequence[ImageMask]) -> list[str]:
     return [pair.name if pair.page is None else pair.name.rpartition("-")[0] for pair in pairs]
 
 
-def cut_stack(pages: int, fractions: tuple[float, float, float]) -> list[str]:
-    """Cut the pages of the only stack there is into as many runs of neighbors as splits.
+def cut_in_order(units: Sequence[str], fractions: tuple[float, float, float]) -> list[str]:
+    """Cut images in their order into as many runs of neighbors as splits.
 
     Args:
-        pages: How many.
-        fractions: Share of them for train, val and test, in [0, 1]; they add up to 1.
+        units: What each image belongs to: its file, or a page by itself; those of one follow each
+            other and go together.
+        fractions: Share of the units for train, val and test, in [0, 1]; they add up to 1.
 
     Returns:
-        The split of each page: the first ones train.
+        The split of each image: the first ones train.
     """
-    sizes = Counter(draw_splits([str(page) for page in range(pages)], fractions, seed=0))
-    return [split for split in SPLITS for _ in range(sizes[split])]
+    order = list(dict.fromkeys(units))
+    sizes = Counter(draw_splits(order, fractions, seed=0))
+    runs = [split for split in SPLITS for _ in range(sizes[split])]
+    chosen = dict(zip(order, runs, strict=True))
+    return [chosen[unit] for unit in units]
 
 
 def read_lists(folder: Path) -> dict[str, list[str]]:

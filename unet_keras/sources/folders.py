@@ -20,7 +20,7 @@ import numpy as np
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS, Sample, SampleReference
 from unet_keras.sources.folder_pairs import ImageMask, decide_kind, mask_values, pair_files
-from unet_keras.sources.folder_splits import cut_stack, draw_splits, files_of, listed_splits
+from unet_keras.sources.folder_splits import cut_in_order, draw_splits, files_of, listed_splits
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.images import read_image, read_mask
 from unet_keras.sources.label_outlines import label_components, trace_labels
@@ -113,6 +113,7 @@ def folder_references(
     seed: int = 0,
     group_pattern: str = r"^([^_]+)_",
     split_by_group: bool = False,
+    split_in_order: bool = False,
 ) -> list[FolderReference]:
     """List pairs of images and masks.
 
@@ -127,6 +128,8 @@ def folder_references(
         seed: Decides which image goes into which split.
         group_pattern: Regular expression on the file name; its first group is the image's group.
         split_by_group: Whether all images of a group go into the same split.
+        split_in_order: Whether splits are runs of neighbors in the order of the names, as of
+            sections of a volume, instead of drawn.
 
     Returns:
         The references, in the order of the splits and names, `2.png` before `10.png`.
@@ -150,7 +153,8 @@ def folder_references(
             "be kept; if each value is an instance, set source.mask_kind=labels."
         )
     groups = [group_of(pair.image.name, group_pattern) for pair in pairs]
-    splits = _splits(pairs, groups if split_by_group else None, fractions, lists, seed)
+    units = groups if split_by_group else None
+    splits = _splits(pairs, units, fractions, lists, seed, in_order=split_in_order)
     references = [
         FolderReference(
             image_id=pair.name,
@@ -175,6 +179,8 @@ def _splits(
     fractions: tuple[float, float, float],
     lists: Mapping[str, Sequence[str]] | None,
     seed: int,
+    *,
+    in_order: bool,
 ) -> list[str]:
     """The split of each pair, empty for one that is left out."""
     if lists is not None:
@@ -192,13 +198,16 @@ def _splits(
             f"{others[0] or 'no folder'}, which is none; name the folders {', '.join(SPLITS)}, "
             "or list the images of each split (source.lists)."
         )
-    if groups is None and pairs[-1].page and pairs[0].image == pairs[-1].image:
-        splits = cut_stack(len(pairs), fractions)
+    only_stack = groups is None and pairs[-1].page and pairs[0].image == pairs[-1].image
+    if in_order or only_stack:
+        what = f"{pairs[0].image} is the only stack" if only_stack else "images are split in order"
+        units = [pair.name for pair in pairs] if only_stack else files_of(pairs)
+        splits = cut_in_order(units, fractions)
         if len(set(splits)) > 1:
             logger.warning(
-                "%s is the only stack: its first %d pages are for train, those behind them for val "
-                "and test; where the parts meet, pages may resemble each other",
-                pairs[0].image, splits.count("train"),
+                "%s: the first %d are for train, those behind them for val and test; where the "
+                "parts meet, they may resemble each other",
+                what, splits.count("train"),
             )  # fmt: skip
         return splits
     return draw_splits(groups if groups is not None else files_of(pairs), fractions, seed=seed)
