@@ -113,7 +113,7 @@ class Trial:
 def run(
     trial: Trial, name: str, results: Path, data: Sequence[str], *, network: bool = False
 ) -> dict[str, Any]:
-    """Train and score, or return what an earlier call found.
+    """Train and score, or return what an earlier call found, be it for a table of another name.
 
     Args:
         trial: What to do.
@@ -126,9 +126,14 @@ def run(
         `scores` by readout and image, `steps`, `definition`, and of a training that was not
         interrupted `cpu_seconds` and `seconds`.
     """
-    known = read_results(results).get(name, {})
     definition = trial.definition()
-    fits = known.get("definition") == definition
+    kept = read_results(results)
+    known = kept.get(name, {})
+    if known.get("definition") != definition:
+        known = next((each for each in kept.values() if each.get("definition") == definition), {})
+        if known:
+            keep_result(results, name, known)
+    fits = bool(known)
     if fits and not (network and not (folder_of(trial, name) / "model.keras").exists()):
         return known
     request = {"name": name, "definition": definition, "data": list(data)}

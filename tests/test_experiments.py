@@ -51,8 +51,10 @@ def test_what_is_known_is_not_done_again(
     trial, file = a_trial(trials), tmp_path / "results.json"
     first = trials.run(trial, "one", file, [])
     assert trials.run(trial, "one", file, []) == first
+    assert trials.run(trial, "in another table", file, []) == first
     assert len(started) == 1
-    assert json.loads(file.read_text())["one"] == first
+    kept = json.loads(file.read_text())
+    assert kept == {"one": first, "in another table": first}
     assert first["definition"] == trial.definition()
     assert trials.Trial.defined(first["definition"]) == trial
 
