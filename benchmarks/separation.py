@@ -77,6 +77,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "deformation doubled": (*SHARP, "augment.deviation_pixels=20"),
     "full resolution, 16 filters": (*SHARP, "model.stride=1", "model.base_filters=16"),
     "no Dice loss": (*SHARP, "loss.dice=0"),
+    "Dice loss doubled": (*SHARP, "loss.dice=2"),
+    "Dice loss alone": (*SHARP, "loss.cross_entropy=0"),
     "borders of 3 pixels": (*SHARP, "targets.outline_pixels=3"),
     "borders weigh twice": (*SHARP, "loss.class_weights=[1,1,2]"),
     "distances, weight 0.2": (*SHARP, "loss.distance=0.2", "records.maps=[border,distance]"),

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--minimum-area", type=int, metavar="PIXELS", help="of a cell")
     parser.add_argument(
         "--pixel-size", type=float, metavar="MICROMETRES",
-        help="side of a pixel of these images: they are scaled to the training's",
+        help="side of a pixel of these images: they are scaled to the training's (of default 1.24)",
     )  # fmt: skip
     parser.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction,
