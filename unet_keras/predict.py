@@ -62,6 +62,10 @@ def main() -> None:
         "time where file names tell well and time; centroids count from the center of the first "
         "pixel, where COCO, ImageJ and serve count from its corner); or all (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--channel", type=int, metavar="N",
+        help="which channel of ImageJ and OME stacks that hold several, from 0; otherwise all",
+    )  # fmt: skip
     parser.add_argument("--threshold", type=float, metavar="P", help="of a cell's probability")
     parser.add_argument("--minimum-area", type=int, metavar="PIXELS", help="of a cell")
     parser.add_argument(
@@ -129,11 +133,13 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
     """Refuse at once what would be refused for each image."""
-    for name, least in (("tile", 1), ("halo", 0), ("blend", 0), ("minimum_area", 0)):
+    for name, least in (
+        ("tile", 1), ("halo", 0), ("blend", 0), ("minimum_area", 0), ("channel", 0),
+    ):  # fmt: skip
         value = getattr(arguments, name)
         if value is not None and value < least:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} {value} must be at least {least} pixels")
+            option, unit = f"--{name.replace('_', '-')}", "" if name == "channel" else " pixels"
+            raise InputError(f"{option} {value} must be at least {least}{unit}")
     threshold = arguments.threshold
     # Turned so that NaN fails it.
     if threshold is not None and not 0 < threshold < 1:
@@ -145,7 +151,7 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
     from unet_keras.inference.asking import demand_kept_rows, demand_model, demand_output
     from unet_keras.inference.pictures import find_pictures
 
-    pictures = find_pictures(arguments.images)
+    pictures = find_pictures(arguments.images, channel=arguments.channel)
     for model in (arguments.model, *arguments.ensemble):
         demand_model(model)
     demand_output(arguments.output, pictures)

@@ -5,6 +5,8 @@ number behind it, is what its results are called by.
 """
 
 import glob
+import logging
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +17,11 @@ import tifffile
 
 from unet_keras.errors import InputError
 from unet_keras.inference.asking import without_results
+from unet_keras.sources.base import counted
 from unet_keras.sources.channels import fit_channels
 from unet_keras.sources.images import list_images, page_count, read_image
+
+logger = logging.getLogger(__name__)
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -49,17 +54,18 @@ class Picture:
         return read_image(self.path, page=self.page)
 
 
-def find_pictures(arguments: Sequence[str]) -> list[Picture]:
+def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> list[Picture]:
     """Return the pictures that files, folders and patterns stand for, each once.
 
     A file that cannot be opened is one picture, whose reading tells what is wrong with it.
 
     Args:
         arguments: Paths of files and folders, or patterns as shells know them (`**` too).
+        channel: Which channel of stacks that hold several as pages, from 0; None takes all pages.
 
     Raises:
         InputError: One of them stands for none, or for results of an earlier prediction alone, or
-            two pictures would write the same results.
+            two pictures would write the same results, or a file lacks the channel.
     """
     files: dict[Path, None] = {}
     for argument in arguments:
@@ -70,37 +76,70 @@ def find_pictures(arguments: Sequence[str]) -> list[Picture]:
                 raise InputError(f"No file matches {argument}; check the pattern and the folder.")
         files |= dict.fromkeys(image for entry in paths for image in list_images(entry))
     found: dict[str, Picture] = {}
+    mixed: list[str] = []
     for path in without_results(list(files)):
-        for picture in _pages(path):
+        channels = _channels_of_pages(path)
+        held = max(channels) + 1
+        if channel is not None and channel >= held:
+            raise InputError(
+                f"--channel {channel}: {path} holds {counted(held, 'channel')}, counted from 0"
+            )
+        if channel is None and held > 1:
+            mixed.append(f"{path} holds {held} channels")
+        for picture in _pages(path, channels, channel):
             other = found.setdefault(picture.name, picture)
             if other.path.resolve() != path.resolve():
                 raise InputError(
                     f"{other.path} and {path} would both write {picture.name}_mask.png: "
                     "predict them into folders of their own"
                 )
+    if mixed:
+        more = f" (and {counted(len(mixed) - 1, 'file')} more alike)" if mixed[1:] else ""
+        logger.warning(
+            "%s%s: all of them are segmented; --channel 0 takes the first alone", mixed[0], more
+        )
     return list(found.values())
 
 
-def _pages(path: Path) -> list[Picture]:
-    try:
-        pages = _count_pages(path)
-    except InputError:
-        pages = 1
-    if pages == 1:
+def _pages(path: Path, channels: Sequence[int], channel: int | None) -> list[Picture]:
+    """The pictures of a file: its pages, or those of a channel, named by their numbers in it."""
+    if len(channels) == 1:
         return [Picture(path, None, path.stem)]
-    digits = len(str(pages - 1))
-    return [Picture(path, page, f"{path.stem}-{page:0{digits}d}") for page in range(pages)]
+    digits = len(str(len(channels) - 1))
+    return [
+        Picture(path, page, f"{path.stem}-{page:0{digits}d}")
+        for page, its in enumerate(channels)
+        if channel in (None, its)
+    ]
 
 
-def _count_pages(path: Path) -> int:
+def _channels_of_pages(path: Path) -> list[int]:
+    """Which channel each page holds; 0 where nothing says, and of a file that cannot be opened."""
     if path.suffix.lower() in _TIFF_SUFFIXES:
         try:
             with tifffile.TiffFile(path) as file:
                 if file.pages:
-                    return len(file.pages)
+                    return _stated_channels(file)
         except (tifffile.TiffFileError, OSError, ValueError, struct.error):
             pass  # Pillow reads some that tifffile does not
-    return page_count(path)
+    try:
+        return [0] * page_count(path)
+    except InputError:
+        return [0]
+
+
+def _stated_channels(file: tifffile.TiffFile) -> list[int]:
+    """The channel of each page as ImageJ or OME metadata say, which name axes such as TCYX."""
+    pages = len(file.pages)
+    unknown = [0] * pages
+    if not (file.is_imagej or file.is_ome):
+        return unknown
+    series = file.series[0]
+    axes = series.axes[: -3 if series.axes.endswith("S") else -2]
+    sides = series.shape[: len(axes)]
+    if "C" not in axes or math.prod(sides) != pages:
+        return unknown
+    return [int(number) for number in np.unravel_index(range(pages), sides)[axes.index("C")]]
 
 
 def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) -> np.ndarray:
