@@ -13,7 +13,8 @@ from unet_keras.records.manifest import STAMP_NAME
 from unet_keras.records.parts import state_of
 from unet_keras.settings import Source
 from unet_keras.sources.base import counted
-from unet_keras.sources.images import list_images
+from unet_keras.sources.imagej import SUFFIXES as OUTLINES
+from unet_keras.sources.images import SUFFIXES, list_images
 
 PLACES = ("images", "annotations", "lists")
 _COMMON = ("kind", "pixel_size", "channels", "group_pattern")
@@ -162,9 +163,9 @@ def _is_same(made: str, account: Mapping[str, Any], wanted: str) -> bool:
 
 
 def _sizes(place: Path) -> dict[str, int]:
-    """Sizes in bytes of the images of a folder, by their path below it; of one by its name."""
+    """Sizes in bytes of images and outlines, by their path below the folder; of one by its name."""
     try:
-        files = list_images(place, recursive=True)
+        files = list_images(place, recursive=True, suffixes=(*SUFFIXES, *OUTLINES))
     except InputError:  # emptied since
         return {}
     top = place if place.is_dir() else place.parent

@@ -30,7 +30,8 @@ class Source:
         group_pattern: Regular expression on the file name; its first group is the cell type.
         on_leak: What happens to an image that is in train and in another split too (coco).
         mask_kind: What the masks' values mean (folders): two-valued, one number an instance, one
-            number a class; `auto` looks at them.
+            number a class; `rois` are outlines drawn in ImageJ, a zip an image (`NAME_rois.zip`);
+            `auto` looks at them.
         class_values: The masks' values, above 0, of class 1, 2, ... where `mask_kind` is `classes`
             (folders); empty for those found, in rising order.
         lists: Folder with train.txt, val.txt and test.txt, an image name a line (folders); empty
@@ -58,7 +59,7 @@ class Source:
     license: str = ""
     group_pattern: str = r"^([^_]+)_"
     on_leak: Literal["warn", "drop", "error"] = "warn"
-    mask_kind: Literal["auto", "binary", "labels", "classes"] = "auto"
+    mask_kind: Literal["auto", "binary", "labels", "classes", "rois"] = "auto"
     class_values: tuple[int, ...] = ()
     lists: str = ""
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)

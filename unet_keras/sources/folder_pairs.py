@@ -11,14 +11,16 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.sources.base import counted, is_text
-from unet_keras.sources.images import list_images, page_count, read_mask
+from unet_keras.sources.imagej import SUFFIXES as OUTLINES
+from unet_keras.sources.images import SUFFIXES, list_images, page_count, read_mask
 from unet_keras.sources.label_outlines import label_components
 
 logger = logging.getLogger(__name__)
 
 # How masks are named after their images: cell_mask.png, cell-labels.tif, cell_cp_masks.png, ...
 _MASK_ENDING = re.compile(
-    r"[ _-]?(cp_)?(masks?|labels?|seg|segmentation|annotations?|gt|instances?)$", re.IGNORECASE
+    r"[ _-]?(cp_)?(masks?|labels?|seg|segmentation|annotations?|gt|instances?|rois?|roiset)$",
+    re.IGNORECASE,
 )
 _MASK_BEGINNING = re.compile(r"^(masks?|labels?|seg|gt)[ _-]", re.IGNORECASE)
 _LOSSY = (".jpg", ".jpeg")
@@ -42,8 +44,24 @@ class ImageMask(NamedTuple):
     page: int | None
 
 
-def pair_files(images: Path, masks: Path) -> list[ImageMask]:
+def only_outlines(masks: Path) -> bool:
+    """Whether a folder holds ImageJ's outlines and no image, or is a file of them."""
+    for suffixes in (SUFFIXES, OUTLINES):
+        try:
+            files = list_images(masks, recursive=True, suffixes=suffixes)
+        except InputError:
+            continue
+        return files[0].suffix.lower() in OUTLINES
+    return False
+
+
+def pair_files(images: Path, masks: Path, *, outlines: bool = False) -> list[ImageMask]:
     """Find the mask of each image, and the pages of stacks.
+
+    Args:
+        images: Folder of images or stacks at any depth, or one of them.
+        masks: Likewise of masks.
+        outlines: Whether masks are ImageJ's outlines, beside which images may lie.
 
     Raises:
         InputError: A folder is absent or empty, an image has no mask or several, a mask is a
@@ -55,7 +73,8 @@ def pair_files(images: Path, masks: Path) -> list[ImageMask]:
             f"No folder or mask at source.annotations={masks}; give the folder that holds the "
             "masks."
         )
-    mask_files = list_images(masks, recursive=True)
+    suffixes = OUTLINES if outlines else SUFFIXES
+    mask_files = list_images(masks, recursive=True, suffixes=suffixes)
     if len(image_files) == len(mask_files) == 1:  # two stacks may be named as they like
         partners = [(image_files[0].stem, image_files[0], mask_files[0])]
     else:
@@ -69,7 +88,7 @@ def pair_files(images: Path, masks: Path) -> list[ImageMask]:
             )
         if mask.suffix.lower() in _LOSSY:
             raise InputError(f"The mask {mask} is a JPEG, which changes values; save it as PNG.")
-        pages, mask_pages = page_count(image), page_count(mask)
+        pages, mask_pages = page_count(image), 1 if outlines else page_count(mask)
         if pages != mask_pages:
             raise InputError(
                 f"{image} has {pages} pages, its mask {mask} has {mask_pages}; they must be equal."

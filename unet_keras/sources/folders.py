@@ -5,6 +5,7 @@
     mask   binary          everything above 0 is foreground, its connected components are instances
            labels          each value is an instance
            classes         each value is a class, the connected components of each are instances
+           rois            ImageJ's outlines, NAME_rois.zip, each is an instance
 
 Splits are folders `train`, `val`, `test` below IMAGES where there are such; else lists of names;
 else drawn by a seed, all pages of a stack into one. A stack alone is cut into runs of its pages.
@@ -19,15 +20,22 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS, Sample, SampleReference
-from unet_keras.sources.folder_pairs import ImageMask, decide_kind, mask_values, pair_files
+from unet_keras.sources.folder_pairs import (
+    ImageMask,
+    decide_kind,
+    mask_values,
+    only_outlines,
+    pair_files,
+)
 from unet_keras.sources.folder_splits import cut_in_order, draw_splits, files_of, listed_splits
 from unet_keras.sources.grouping import group_of
+from unet_keras.sources.imagej import read_outlines
 from unet_keras.sources.images import read_image, read_mask
 from unet_keras.sources.label_outlines import label_components, trace_labels
 
 logger = logging.getLogger(__name__)
 
-MASK_KINDS = ("auto", "binary", "labels", "classes")
+MASK_KINDS = ("auto", "binary", "labels", "classes", "rois")
 MOST_CLASSES = 255  # a record has a byte for the class of each instance
 
 
@@ -58,6 +66,10 @@ class FolderReference(SampleReference):
                 kind has not.
         """
         image = read_image(self.image_path, page=self.page)
+        if self.kind == "rois":
+            size = (image.shape[0], image.shape[1])
+            drawn = read_outlines(self.mask_path, size)
+            return self._sample(image, drawn, np.ones(len(drawn), np.uint8))
         mask = read_mask(self.mask_path, page=self.page)
         if image.shape[:2] != mask.shape:
             raise InputError(
@@ -65,7 +77,9 @@ class FolderReference(SampleReference):
                 f"its image {self.image_path} {image.shape[1]} x {image.shape[0]}; they must be "
                 "equal."
             )
-        outlines, classes = self._instances(mask)
+        return self._sample(image, *self._instances(mask))
+
+    def _sample(self, image: np.ndarray, outlines: list[bytes], classes: np.ndarray) -> Sample:
         return Sample(
             image_id=self.image_id,
             file_name=self.file_name,
@@ -140,7 +154,9 @@ def folder_references(
     """
     if kind not in MASK_KINDS:
         raise InputError(f"The kind of masks {kind!r} must be one of {', '.join(MASK_KINDS)}.")
-    pairs = pair_files(Path(images), Path(masks))
+    if kind == "auto" and only_outlines(Path(masks)):
+        kind = "rois"
+    pairs = pair_files(Path(images), Path(masks), outlines=kind == "rois")
     if kind == "auto":
         kind = decide_kind(pairs)
         logger.info("%s: %d masks taken as %s", masks, len(pairs), kind)

@@ -127,10 +127,17 @@ def page_count(path: str | Path) -> int:
                 return len(file.pages)
 
 
-def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
+def list_images(
+    path: str | Path, *, recursive: bool = False, suffixes: tuple[str, ...] = SUFFIXES
+) -> list[Path]:
     """List the image files of a folder, `2.png` before `10.png`; a file lists itself.
 
     Names that begin with a dot are left out: macOS keeps a `._a.png` beside an `a.png`.
+
+    Args:
+        path: The folder, or a file.
+        recursive: Whether folders below it are listed too.
+        suffixes: Which endings count, in lower case.
 
     Raises:
         InputError: There is no such folder or file, or no image in it.
@@ -140,18 +147,19 @@ def list_images(path: str | Path, *, recursive: bool = False) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"No folder or image at {path}; give the folder that holds the images.")
-    found = [f for f in path.glob("**/*" if recursive else "*") if _is_listed(f, path)]
+    files = path.glob("**/*" if recursive else "*")
+    found = [file for file in files if _is_listed(file, path, suffixes)]
     if not found:
         raise InputError(
-            f"The folder {path} holds no image; files ending in {', '.join(SUFFIXES)} are read."
+            f"The folder {path} holds no image; files ending in {', '.join(suffixes)} are read."
         )
     return sorted(found, key=natural_order)
 
 
-def _is_listed(file: Path, folder: Path) -> bool:
+def _is_listed(file: Path, folder: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a name below a folder is an image's, and not what systems put beside images."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and not file.is_dir()
+    return file.suffix.lower() in suffixes and not hidden and not file.is_dir()
 
 
 def natural_order(path: Path) -> tuple[list[tuple[int, int | str]], str]:

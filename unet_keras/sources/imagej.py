@@ -1,0 +1,90 @@
+"""Outlines that were drawn or corrected in ImageJ or Fiji: a ROI each, or a zip of them.
+
+    points    float (p, 2)                   x, y in pixels from the image's upper left corner
+    outlines  n compressed COCO run-length codes of size (H, W), one an instance; they may overlap
+
+A pixel belongs to an outline where its center lies inside, so what `predict --write rois` wrote
+comes back as it was. Several paths of one ROI count by even and odd, as ImageJ draws holes.
+"""
+
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from roifile import ROI_TYPE, ImagejRoi
+from skimage.draw import polygon
+
+from unet_keras.errors import InputError
+
+SUFFIXES = (".zip", ".roi")
+
+RunLengthCode = dict[str, Any]
+
+_AREAS = (
+    ROI_TYPE.POLYGON, ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED
+)  # fmt: skip
+# What damaged files make roifile raise.
+_DAMAGE = (
+    OSError, ValueError, KeyError, IndexError, TypeError, struct.error, zipfile.BadZipFile
+)  # fmt: skip
+# Freehand lines may leave the image by a little; more, and they belong to another one.
+_BEYOND = 2
+
+
+def read_outlines(path: Path, size: tuple[int, int]) -> list[bytes]:
+    """Read the outlines of an image's instances.
+
+    Args:
+        path: A `.roi` file, or a `.zip` of them as ImageJ's ROI Manager saves it.
+        size: Height and width of the image in pixels.
+
+    Returns:
+        The `counts` of a run-length code an instance. Those without a pixel are left out; a piece
+        that `predict` named `12-2` belongs to `12`.
+
+    Raises:
+        InputError: The file is damaged, or holds lines or points, or outlines far outside.
+    """
+    try:
+        found = ImagejRoi.fromfile(path)
+        rois = found if isinstance(found, list) else [found]
+    except _DAMAGE as error:
+        raise InputError(f"{path} cannot be read as outlines of ImageJ: {error}") from None
+    codes: dict[str, RunLengthCode] = {}
+    for number, roi in enumerate(rois):
+        name = str(roi.name or f"number {number}")
+        if roi.roitype not in _AREAS:
+            raise InputError(
+                f"{path}: {name} is a {roi.roitype.name.lower()}, which encloses no cell; delete "
+                "it in the ROI Manager and save again"
+            )
+        mask = _filled([*roi.coordinates(multi=True)], size, f"{path}: {name}")
+        if not mask.any():
+            continue
+        code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+        piece = re.fullmatch(r"(.+)-\d+", name)
+        if piece and piece[1] in codes:
+            codes[piece[1]] = coco_mask.merge([codes[piece[1]], code])
+        else:  # names need not differ in ImageJ
+            codes[name if name not in codes else f"{name}, number {number}"] = code
+    return [code["counts"] for code in codes.values()]
+
+
+def _filled(paths: list[np.ndarray], size: tuple[int, int], name: str) -> np.ndarray:
+    """The pixels, bool (H, W), whose centers are inside an odd number of paths."""
+    inside = np.zeros(size, bool)
+    for points in paths:
+        x, y = np.asarray(points, np.float64).T
+        right, bottom = x.max(initial=0), y.max(initial=0)
+        if right > size[1] + _BEYOND or bottom > size[0] + _BEYOND:
+            raise InputError(
+                f"{name} reaches to x = {right:g}, y = {bottom:g}, beyond its image of {size[1]} x "
+                f"{size[0]} pixels (width x height); it may belong to another image"
+            )
+        # Centers of pixels lie half a pixel from the corner that ImageJ counts from.
+        inside[polygon(y - 0.5, x - 0.5, size)] ^= True
+    return inside
