@@ -188,6 +188,11 @@ class TestFolders:
         (first, *_) = read_source(self.config(folder, "source.mask_kind=rois"))
         assert len(first.load().outlines) == len(np.unique(labels[labels > 0]))
 
+    def test_they_are_pointed_at_where_there_are_no_masks(self, folder, rng):
+        Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / "results" / "a_overlay.png")
+        with pytest.raises(InputError, match=r"outlines of ImageJ: source\.mask_kind=rois"):
+            convert(self.config(folder))
+
     def test_changed_outlines_are_told(self, folder, labels, caplog):
         from unet_keras.records.origin import changed_files
 

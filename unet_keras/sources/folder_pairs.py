@@ -124,7 +124,7 @@ def _partners(
         raise InputError(
             f"{len(absent)} of {len(image_files)} images in {images} have no mask in {masks}, the "
             f"first is {absent[0].name}; name masks like their images, {absent[0].stem}.png or "
-            f"{absent[0].stem}_mask.png."
+            f"{absent[0].stem}_mask.png{_or_outlines(masks, mask_files)}."
         )
     used = {mask for _, _, mask in partners}
     ignored = [mask for mask in mask_files if mask not in used]
@@ -134,6 +134,15 @@ def _partners(
             counted(len(ignored), "mask"), masks, images, ignored[0].name,
         )  # fmt: skip
     return partners
+
+
+def _or_outlines(masks: Path, taken: Sequence[Path]) -> str:
+    """What to add where a folder holds outlines that were not looked at."""
+    try:
+        found = list_images(masks, recursive=True, suffixes=OUTLINES)
+    except InputError:
+        return ""
+    return "" if found[0] in taken else ", or take its outlines of ImageJ: source.mask_kind=rois"
 
 
 def _key(file: Path, folder: Path) -> str:
