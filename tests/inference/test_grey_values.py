@@ -11,7 +11,7 @@ from tests.inference.test_predict import rows
 from unet_keras.errors import InputError
 from unet_keras.inference import large
 from unet_keras.inference.averaging import over_models
-from unet_keras.inference.grey_values import MatchedRegions, TrainedOn
+from unet_keras.inference.grey_values import MatchedRegions, TrainedOn, measure
 from unet_keras.inference.loading import open_predictor
 from unet_keras.inference.tiff import TiffRegions
 
@@ -65,7 +65,7 @@ def test_parts_of_a_file_are_those_of_the_whole(image, tmp_path, dtype):
     tall[:600] += 50
     tifffile.imwrite(tmp_path / "tall.tif", tall, compression="zlib", rowsperstrip=64)
     with TiffRegions(tmp_path / "tall.tif", channels=1) as opened:
-        regions = MatchedRegions(opened, TRAINED_ON)
+        regions = MatchedRegions(opened, measure(opened), TRAINED_ON)
         assert (regions.shape, regions.dtype) == ((1200, 90, 1), np.uint8)
         whole = TRAINED_ON.match(tall[..., np.newaxis])
         for rows_, columns in (np.s_[0:1200, 0:90], np.s_[590:610, 3:40]):

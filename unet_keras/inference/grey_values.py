@@ -76,7 +76,8 @@ class MatchedRegions:
     """An image that is read region by region, matched to a training's grey values.
 
     Args:
-        image: As its file has it; read once from end to end at the start.
+        image: As its file has it.
+        measured: The grey values of all of it (`measure`).
         trained_on: What it is matched to.
 
     Attributes:
@@ -86,10 +87,9 @@ class MatchedRegions:
 
     ndim = 3
 
-    def __init__(self, image: TiffRegions, trained_on: TrainedOn) -> None:
+    def __init__(self, image: TiffRegions, measured: GreyValues, trained_on: TrainedOn) -> None:
         self.shape, self.dtype = image.shape, trained_on.dtype
-        self._image, self._trained_on = image, trained_on
-        self._measured = measure(image)
+        self._image, self._measured, self._trained_on = image, measured, trained_on
 
     def __getitem__(self, region: Slices) -> np.ndarray:
         """Read a region as (h, w, C)."""

@@ -13,6 +13,7 @@ import csv
 import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read
 from unet_keras.inference.tiff import TiffRegions, write_tiled
 from unet_keras.inference.writing import whole_file
 from unet_keras.pipeline.kinds import Kind
+from unet_keras.records.statistics import GreyValues
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +78,17 @@ class LargeImage:
     pixel_size: float | None = None
     normalized_to: TrainedOn | None = None
 
+    @cached_property
+    def grey(self) -> GreyValues:
+        """The image's grey values; it is read once from end to end for them."""
+        return measure(self.image)
+
     @property
     def shown(self) -> TiffRegions | MatchedRegions:
         """The image as the network is shown it."""
-        return MatchedRegions(self.image, self.normalized_to) if self.normalized_to else self.image
+        if self.normalized_to is None:
+            return self.image
+        return MatchedRegions(self.image, self.grey, self.normalized_to)
 
 
 def is_large(path: Path, page: int | None) -> bool:
@@ -169,7 +178,7 @@ def summarize(
         training_images: How many there were.
     """
     areas = np.array([float(row["area"]) for row in read_cells(folder)])
-    grey = measure(large.image)
+    grey = large.grey
     height, width = large.image.shape[:2]
     return count_row(
         image=large.title, group=large.group, areas=areas, pixels=height * width,

@@ -24,6 +24,10 @@ from unet_keras.sources.images import list_images, page_count, read_image
 logger = logging.getLogger(__name__)
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
+# What damaged files and metadata make tifffile raise.
+_DAMAGE = (
+    tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def _channels_of_pages(path: Path) -> list[int]:
             with tifffile.TiffFile(path) as file:
                 if file.pages:
                     return _stated_channels(file)
-        except (tifffile.TiffFileError, OSError, ValueError, struct.error):
+        except _DAMAGE:
             pass  # Pillow reads some that tifffile does not
     try:
         return [0] * page_count(path)
