@@ -155,8 +155,7 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
     for model in (arguments.model, *arguments.ensemble):
         demand_model(model)
     demand_output(arguments.output, pictures)
-    if "csv" in write:
-        demand_kept_rows(Path(arguments.output), pictures)
+    demand_kept_rows(Path(arguments.output), pictures, write)
     return pictures
 
 

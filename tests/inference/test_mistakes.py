@@ -12,7 +12,13 @@ from PIL import Image
 from tests.inference.test_predict import rows
 from unet_keras.errors import InputError
 from unet_keras.inference import large
-from unet_keras.inference.asking import demand_model, demand_output, without_results
+from unet_keras.inference.asking import (
+    demand_kept_rows,
+    demand_model,
+    demand_output,
+    without_results,
+)
+from unet_keras.inference.pictures import find_pictures
 from unet_keras.inference.tiff import TiffRegions
 from unet_keras.web import uploads
 from unet_keras.web.limits import Refusal
@@ -126,24 +132,33 @@ def test_results_do_not_go_where_the_images_are(run, bright_file, folder):
     assert [path.name for path in folder.iterdir()] == ["a.png"]
 
 
-def test_rows_of_other_images_are_not_replaced(run, bright_file, folder, tmp_path):
+@pytest.mark.parametrize(("kind", "name"), [("csv", "counts.csv"), ("coco", "predictions.json")])
+def test_rows_of_other_images_are_not_replaced(run, bright_file, folder, tmp_path, kind, name):
     Image.new("L", (50, 40)).save(folder / "b.png")
-    output = ("--output", tmp_path / "out")
+    table = tmp_path / "out" / name
+    output = ("--output", tmp_path / "out", "--write", kind)
     assert run(bright_file, folder / "a.png", *output)[0] == 0
     assert run(bright_file, folder, *output)[0] == 0, "more images than before are no loss"
     assert run(bright_file, folder, *output)[0] == 0
-    before = (tmp_path / "out/cells.csv").read_bytes()
+    before = {path: path.read_bytes() for path in table.parent.iterdir()}
     status, text = run(bright_file, folder / "a.png", *output)
     assert status == 2
-    assert (
-        "counts.csv of an earlier run has 1 images that are not among these, such as b.png" in text
-    )
-    assert (tmp_path / "out/cells.csv").read_bytes() == before
-    assert run(bright_file, folder / "a.png", *output, "--write", "mask")[0] == 0
-    (tmp_path / "out/counts.csv").write_text("mine\n1\n")
+    assert f"{name} of an earlier run has 1 images that are not among these, such as b.png" in text
+    assert {path: path.read_bytes() for path in table.parent.iterdir()} == before
+    assert run(bright_file, folder / "a.png", *output[:2], "--write", "mask")[0] == 0
+    table.write_text("mine\n1\n")
     status, text = run(bright_file, folder, *output)
     assert status == 2
-    assert "counts.csv is no table of this command" in text
+    assert f"{name} is not of this command and would be replaced" in text
+
+
+@pytest.mark.parametrize("held", ["", "[]", '{"images": 1}', '{"images": [3]}', "\xff\xfe"])
+def test_files_of_other_programs_are_not_replaced(folder, tmp_path, held):
+    (tmp_path / "predictions.json").write_text(held, encoding="latin-1")
+    pictures = find_pictures([str(folder)])
+    with pytest.raises(InputError, match=r"predictions\.json is not of this command"):
+        demand_kept_rows(tmp_path, pictures, {"coco"})
+    demand_kept_rows(tmp_path, pictures, {"csv"})
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_outputs_of_other_classes_start_anew(trained: Path) -> None:
         ({"base_filters": 4, "depth": 2}, r"layer down_2_conv_1 has weights of none"),
         (
             {"base_filters": 4, "depth": 1, "input_channels": 3},
-            r"takes images of 1 channels, and these have 3: convert them with source\.channels=1",
+            r"takes 1-channel images, and these have 3 channels: convert them with source",
         ),
     ],
 )

@@ -1,16 +1,18 @@
 """Checks of what a user asks of a prediction, before anything that takes long is imported.
 
 RESULTS/NAME_mask.png ...   of an earlier run: not segmented again
-RESULTS/counts.csv          its rows of other images are not replaced unasked
+RESULTS/counts.csv          of other images: not replaced unasked
+RESULTS/predictions.json    likewise
 """
 
 import csv
 import difflib
+import json
 import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,32 +80,46 @@ def demand_output(given: str, pictures: "Sequence[Picture]") -> None:
         )
 
 
-def demand_kept_rows(output: Path, pictures: "Sequence[Picture]") -> None:
+def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
     """Refuse to replace tables that tell of images beyond those that are asked for now.
 
     Args:
         output: Folder of the results.
         pictures: What is asked for.
+        write: Which of `writing.OUTPUTS`.
 
     Raises:
-        InputError: Rows would be lost, or the file is of something else.
+        InputError: Cells or counts would be lost, or a file is of something else.
     """
-    path = output / "counts.csv"
-    if not path.exists():
-        return
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            earlier = {row["image"] for row in csv.DictReader(file)}
-    except (KeyError, csv.Error, UnicodeDecodeError):
-        raise InputError(
-            f"{path} is no table of this command and would be replaced: give another --output"
-        ) from None
-    lost = earlier - {picture.title for picture in pictures}
-    if lost:
-        raise InputError(
-            f"{path} of an earlier run has {len(lost)} images that are not among these, such as "
-            f"{min(lost)}, and would be replaced: give another --output to keep it, or remove it"
-        )
+    asked_for = {picture.title for picture in pictures}
+    for kind, name, images_in in (
+        ("csv", "counts.csv", _images_in_table), ("coco", "predictions.json", _images_in_coco),
+    ):  # fmt: skip
+        path = output / name
+        if kind not in write or not path.exists():
+            continue
+        try:
+            earlier = images_in(path)
+        except (KeyError, TypeError, ValueError, csv.Error):
+            raise InputError(
+                f"{path} is not of this command and would be replaced: give another --output"
+            ) from None
+        if lost := earlier - asked_for:
+            raise InputError(
+                f"{path} of an earlier run has {len(lost)} images that are not among these, such "
+                f"as {min(lost)}, and would be replaced: give another --output to keep it, or "
+                "remove it"
+            )
+
+
+def _images_in_table(path: Path) -> set[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["image"] for row in csv.DictReader(file)}
+
+
+def _images_in_coco(path: Path) -> set[str]:
+    with path.open(encoding="utf-8") as file:
+        return {str(image["file_name"]) for image in json.load(file)["images"]}
 
 
 def without_results(paths: Sequence[Path]) -> list[Path]:

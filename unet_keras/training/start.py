@@ -89,8 +89,8 @@ def _demand_channels(model: keras.Model, weights: Weights, origin: Path | str) -
     own, given = (array.shape for array in (first.get_weights()[0], theirs[0]))
     if own[2] != given[2] and own[:2] + own[3:] == given[:2] + given[3:]:
         raise InputError(
-            f"train.start_from={origin} takes images of {given[2]} channels, and these have "
-            f"{own[2]}: convert them with source.channels={given[2]}"
+            f"train.start_from={origin} takes {given[2]}-channel images, and these have "
+            f"{own[2]} channels: convert them with source.channels={given[2]}"
         )
 
 
