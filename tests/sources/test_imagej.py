@@ -63,15 +63,26 @@ def test_pieces_of_one_cell_stay_one(tmp_path):
     np.testing.assert_array_equal(masks, [labels == 1, labels == 2])
 
 
-def test_names_that_imagej_gives_by_itself_are_no_pieces(tmp_path):
-    """It names a ROI by its middle: 0012-0045. Names may be equal, too."""
+@pytest.mark.parametrize(
+    ("names", "cells"),
+    [
+        (["0012-0045", "0012-0046", "0012-0046", ""], 4),
+        (["0012", "0012-0045", "0013", "0013-0012"], 4),  # beside `predict`'s of 1,000 cells
+        (["0012-0045", "0012-0045-1", "12", "12-1"], 4),  # copies
+        (["cell", "cell-1", "cell-2", "cell-3"], 4),
+        (["12", "12-2", "12-3", "13"], 2),
+        (["12", "12-3", "13", "13-12"], 2),  # a piece was deleted
+    ],
+)
+def test_names_that_imagej_and_people_give_are_no_pieces(names, cells, tmp_path):
+    """ImageJ names a ROI by its middle: 0012-0045. Names may be equal, too."""
     square = [[2, 2], [9, 2], [9, 9], [2, 9]]
     named = [
-        drawn(ROI_TYPE.POLYGON, np.array(square) + 12 * k, name)
-        for k, name in enumerate(["0012-0045", "0012-0046", "0012-0046", ""])
+        drawn(ROI_TYPE.POLYGON, np.array(square) + 12 * k, name) for k, name in enumerate(names)
     ]
     masks = decoded(read_outlines(save(tmp_path / "a.zip", *named), SIZE))
-    assert [mask.sum() for mask in masks] == [49] * 4
+    assert len(masks) == cells
+    assert sum(mask.sum() for mask in masks) == 4 * 49
 
 
 @pytest.mark.parametrize("kind", [ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED])

@@ -31,6 +31,8 @@ _AREAS = (
 _DAMAGE = (
     OSError, ValueError, KeyError, IndexError, TypeError, struct.error, zipfile.BadZipFile
 )  # fmt: skip
+# As `predict` names pieces. ImageJ names by the middle, 0012-0045, and copies 0012-0045-1.
+_PIECE = re.compile(r"(\d+)-([2-9]|[1-9]\d\d?)")
 # Freehand lines may leave the image by a little; more, and they belong to another one.
 _BEYOND = 2
 
@@ -66,7 +68,7 @@ def read_outlines(path: Path, size: tuple[int, int]) -> list[bytes]:
         if not mask.any():
             continue
         code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-        piece = re.fullmatch(r"(.+)-\d+", name)
+        piece = _PIECE.fullmatch(name)
         if piece and piece[1] in codes:
             codes[piece[1]] = coco_mask.merge([codes[piece[1]], code])
         else:  # names need not differ in ImageJ
