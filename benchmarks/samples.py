@@ -17,7 +17,7 @@ from trials import WELL
 
 from unet_keras.errors import InputError
 from unet_keras.sources.grouping import group_of
-from unet_keras.sources.images import list_images
+from unet_keras.sources.listing import list_images
 
 # Of the cell types that have images of several wells one each, and of one of them two.
 LIVECELL_SCORED = (

@@ -38,6 +38,17 @@ def test_a_path_in_the_json_decides(tmp_path):
         np.testing.assert_array_equal(reference.load().image, expected)
 
 
+def test_no_image_takes_the_place_of_an_absent_one(tmp_path):
+    """Plates have wells of one name; one of them may not be copied yet."""
+    content = coco(
+        [image(1, "plateA/x.png"), image(2, "plateB/x.png")],
+        [annotation(1, 1, L_SHAPE), annotation(2, 2, square(20, 10))],
+    )
+    folders = write(tmp_path, train=content, images=["plateA/x.png"])
+    with pytest.raises(InputError, match=r"1 of 2 images .* the first is plateB/x\.png \(id 2\)"):
+        coco_references(*folders)
+
+
 def test_one_file_in_two_splits_is_a_leak_whatever_it_is_called(tmp_path):
     train = coco([image(7, "sub/A_1.png"), image(9, "B_1.png")], [annotation(1, 7, L_SHAPE)])
     val = coco([image(8, "A_1.png")], [annotation(1, 8, L_SHAPE)])

@@ -11,12 +11,8 @@ import tifffile
 from PIL import Image
 
 from unet_keras.errors import InputError
-from unet_keras.sources.images import (
-    list_images,
-    page_count,
-    read_image,
-    read_mask,
-)
+from unet_keras.sources.images import page_count, read_image, read_mask
+from unet_keras.sources.listing import list_images
 
 LIVECELL = Path(os.environ.get("LIVECELL_SAMPLE", "../shared/data/livecell_sample"))
 
@@ -78,6 +74,16 @@ def test_values_are_those_stored_where_white_is_zero(dtype, rng, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
     for read in (read_image, read_mask):
         np.testing.assert_array_equal(read(tmp_path / "a.tif"), pixels)
+
+
+@pytest.mark.parametrize("photometric", ["miniswhite", "minisblack"])
+def test_two_values_are_those_stored(photometric, rng, tmp_path):
+    mask = values(rng, "uint8") > 200
+    tifffile.imwrite(tmp_path / "a.tif", mask, photometric=photometric)
+    for read, white in ((read_image, 255), (read_mask, 1)):
+        found = read(tmp_path / "a.tif")
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, np.where(mask, white, 0))
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
@@ -310,30 +316,6 @@ def test_absent_files_are_named(tmp_path):
         for read in (read_image, read_mask, page_count):
             with pytest.raises(InputError, match=rf"No image at {path}"):
                 read(path)
-
-
-def test_folders_are_listed_in_natural_order(tmp_path):
-    for name in ("10.png", "2.png", "1.TIF", "a/3.jpg", "notes.txt", "2b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [file.name for file in list_images(tmp_path)]
-    assert names == ["1.TIF", "2.png", "2b.png", "10.png"]
-    assert len(list_images(tmp_path, recursive=True)) == 5
-    assert list_images(tmp_path / "2.png") == [tmp_path / "2.png"]
-    with pytest.raises(InputError, match="No folder or image at"):
-        list_images(tmp_path / "absent")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty holds no image; files ending in \.tif"):
-        list_images(tmp_path / "empty")
-
-
-def test_only_visible_files_are_listed(tmp_path):
-    for name in ("a.png", "._a.png", ".trash/b.png", "sub/c.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    listed = list_images(tmp_path, recursive=True)
-    assert [file.name for file in listed] == ["a.png", "c.png"]
 
 
 @pytest.mark.skipif(not LIVECELL.is_dir(), reason="the LIVECell sample is not here")

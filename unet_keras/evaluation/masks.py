@@ -19,8 +19,9 @@ import numpy as np
 from unet_keras.errors import InputError
 from unet_keras.evaluation.summary import Evaluation
 from unet_keras.sources.grouping import group_of
-from unet_keras.sources.images import SUFFIXES, list_images, read_image, read_mask
+from unet_keras.sources.images import read_image, read_mask
 from unet_keras.sources.label_outlines import label_components
+from unet_keras.sources.listing import SUFFIXES, list_images
 from unet_keras.targets.labels import separate_touching
 
 KINDS = ("auto", "binary", "labels")

@@ -19,7 +19,8 @@ from unet_keras.errors import InputError
 from unet_keras.inference.asking import without_results
 from unet_keras.sources.base import counted
 from unet_keras.sources.channels import fit_channels
-from unet_keras.sources.images import list_images, page_count, read_image
+from unet_keras.sources.images import page_count, read_image
+from unet_keras.sources.listing import list_images
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from unet_keras.records.parts import state_of
 from unet_keras.settings import Source
 from unet_keras.sources.base import counted
 from unet_keras.sources.imagej import SUFFIXES as OUTLINES
-from unet_keras.sources.images import SUFFIXES, list_images
+from unet_keras.sources.listing import SUFFIXES, list_images
 
 PLACES = ("images", "annotations", "lists")
 _COMMON = ("kind", "pixel_size", "channels", "group_pattern")

@@ -5,21 +5,15 @@ from pathlib import Path
 
 from unet_keras.errors import InputError
 from unet_keras.sources.coco_index import CocoIndex, IndexedImage
+from unet_keras.sources.listing import files_below
 
 
 def find_images(folder: Path) -> dict[str, list[Path]]:
     """List all files of a folder, at any depth, by their names."""
     places: dict[str, list[Path]] = {}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _leads_back(Path(parent, name)))
-        for name in names:
-            places.setdefault(name, []).append(Path(parent, name))
+    for path, _ in files_below(folder):
+        places.setdefault(path.name, []).append(path)
     return places
-
-
-def _leads_back(folder: Path) -> bool:
-    """Whether it is a link to a folder that it is in."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def locate(
@@ -42,8 +36,13 @@ def locate(
     home = "livecell_test_images" if split == "test" else "livecell_train_val_images"
     paths: dict[str, Path] = {}
     absent: list[IndexedImage] = []
+    stated = {folder / name: Path(name) for name in index.images}
     for name, image in index.images.items():
-        found = places.get(Path(name).name, [])
+        found = [
+            path
+            for path in places.get(Path(name).name, [])
+            if path not in stated or _may_be_one(stated[path], Path(name))
+        ]
         exact = [path for path in found if path == folder / name]
         at_home = _distinct([path for path in found if home in path.parts])
         found = _distinct(found)
@@ -64,6 +63,12 @@ def locate(
             "check source.images, or fetch the images again."
         )
     return paths
+
+
+def _may_be_one(one: Path, other: Path) -> bool:
+    """Whether one path may be the other's rest, as `a.png` of `images/a.png`."""
+    common = min(len(one.parts), len(other.parts))
+    return one.parts[-common:] == other.parts[-common:]
 
 
 def _distinct(paths: list[Path]) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS
 from unet_keras.sources.fetching import Progress, fetch
-from unet_keras.sources.images import SUFFIXES
+from unet_keras.sources.listing import SUFFIXES
 from unet_keras.sources.unpacking import UnsoundArchiveError, unpack_images
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ import numpy as np
 from unet_keras.errors import InputError
 from unet_keras.sources.base import counted, is_text
 from unet_keras.sources.imagej import SUFFIXES as OUTLINES
-from unet_keras.sources.images import SUFFIXES, list_images, page_count, read_mask
+from unet_keras.sources.images import page_count, read_mask
 from unet_keras.sources.label_outlines import label_components
+from unet_keras.sources.listing import SUFFIXES, list_images
 
 logger = logging.getLogger(__name__)
 

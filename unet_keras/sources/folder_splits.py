@@ -9,7 +9,7 @@ import numpy as np
 from unet_keras.errors import InputError
 from unet_keras.sources.base import SPLITS
 from unet_keras.sources.folder_pairs import ImageMask
-from unet_keras.sources.images import SUFFIXES
+from unet_keras.sources.listing import SUFFIXES
 
 
 def draw_splits(

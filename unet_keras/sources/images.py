@@ -8,7 +8,6 @@ tifffile reads what Pillow would silently cut to 8 bits (16-bit RGB), and what i
 of PNG, TensorFlow does.
 """
 
-import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,6 @@ from PIL import Image
 
 from unet_keras.errors import InputError
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _TIFF_SUFFIXES = (".tif", ".tiff")
 # Tags of TIFF, and values of some of them.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = (
@@ -125,47 +123,6 @@ def page_count(path: str | Path) -> int:
         except Image.UnidentifiedImageError:
             with _opened_by_tifffile(path) as file:
                 return len(file.pages)
-
-
-def list_images(
-    path: str | Path, *, recursive: bool = False, suffixes: tuple[str, ...] = SUFFIXES
-) -> list[Path]:
-    """List the image files of a folder, `2.png` before `10.png`; a file lists itself.
-
-    Names that begin with a dot are left out: macOS keeps a `._a.png` beside an `a.png`.
-
-    Args:
-        path: The folder, or a file.
-        recursive: Whether folders below it are listed too.
-        suffixes: Which endings count, in lower case.
-
-    Raises:
-        InputError: There is no such folder or file, or no image in it.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"No folder or image at {path}; give the folder that holds the images.")
-    files = path.glob("**/*" if recursive else "*")
-    found = [file for file in files if _is_listed(file, path, suffixes)]
-    if not found:
-        raise InputError(
-            f"The folder {path} holds no image; files ending in {', '.join(suffixes)} are read."
-        )
-    return sorted(found, key=natural_order)
-
-
-def _is_listed(file: Path, folder: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether a name below a folder is an image's, and not what systems put beside images."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in suffixes and not hidden and not file.is_dir()
-
-
-def natural_order(path: Path) -> tuple[list[tuple[int, int | str]], str]:
-    """Key that sorts names with the numbers in them by value, `2.png` before `10.png`."""
-    parts = re.split(r"(\d+)", path.as_posix())
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p], path.as_posix()
 
 
 @contextmanager
@@ -276,7 +233,9 @@ def _grey_step(path: Path, image: Image.Image) -> int:
 def _pillow_pixels(path: Path, image: Image.Image, *, as_numbers: bool) -> np.ndarray:
     mode = image.mode
     if mode == "1":
-        return np.asarray(image).astype(np.uint8) * np.uint8(1 if as_numbers else 255)
+        # Pillow shows two values as brightness, too.
+        turned = image.format == "TIFF" and _is_white_zero(image.tag_v2)  # type: ignore[attr-defined]
+        return (np.asarray(image) ^ turned).astype(np.uint8) * np.uint8(1 if as_numbers else 255)
     if mode == "P" and not as_numbers:
         image = image.convert("RGB")
     elif mode in ("LA", "La"):
@@ -299,11 +258,15 @@ def _tiff_numbers(tags: Mapping[int, Any], pixels: np.ndarray) -> np.ndarray:
     """
     formats = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
     if pixels.dtype == np.uint8:
-        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        if _is_white_zero(tags):
             pixels = 255 - pixels
         return pixels.view(np.int8) if _SIGNED in formats else pixels
     unsigned = 32 in tags[_BITS_PER_SAMPLE] and _UNSIGNED in formats
     return pixels.view(np.uint32) if unsigned else pixels
+
+
+def _is_white_zero(tags: Mapping[int, Any]) -> bool:
+    return tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _wide_png_pixels(content: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from unet_keras.errors import InputError
-from unet_keras.sources.images import SUFFIXES
+from unet_keras.sources.listing import SUFFIXES
 
 MOST_FILES = 100_000
 MOST_BYTES = 20 * 10**9  # of all files together; LIVECell has 2 GB
