@@ -10,6 +10,7 @@ What is cached, cut and copied stays this narrow; resampling makes floats of cro
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from unet_keras.pipeline.packing import classes_from
@@ -21,6 +22,8 @@ Example = dict[str, tf.Tensor]
 
 # Records held for shuffling: serialized ones, or where decoded ones are cached just pointers.
 SHUFFLE_BUFFER = 1024
+# Shards read in turn, each of which takes a file handle and a buffer of 256 KiB.
+SHARDS_IN_TURN = 64
 
 
 def read_in_order(
@@ -38,7 +41,8 @@ def read_in_order(
         int64 (), and by name `image` (H, W, C), `labels` (H, W, N) and, if there are any, `maps`
         (H, W, T), of the types at the head of this file.
     """
-    serialized, decode = _stored(path, manifest, split, maps)
+    serialized = tf.data.TFRecordDataset(_files(path, manifest, split))
+    decode = _decoder(manifest, maps)
     if cache:
         return _decoded(serialized, decode).cache().skip(start).enumerate(start)
     return _decoded(serialized.skip(start), decode).enumerate(start)
@@ -59,13 +63,36 @@ def read_endlessly(
     Returns:
         int64 () and tensors (H, W, ...) as those of `read_in_order`.
     """
-    serialized, decode = _stored(path, manifest, split, maps)
+    decode = _decoder(manifest, maps)
     count = manifest.splits[split].images
+    serialized = mixed_shards(_files(path, manifest, split), count, seed)
     if cache:
         examples = _decoded(serialized, decode).cache()
         return endless(examples, count, seed, start).enumerate(start)
     # Shuffled before they are decoded, and skipped too: both take little memory and time then.
     return _decoded(endless(serialized, count, seed, start), decode).enumerate(start)
+
+
+def mixed_shards(files: Sequence[str], count: int, seed: int) -> tf.data.Dataset:
+    """Read records for `endless`, which alone would mix those only that lie near each other.
+
+    Sources list cell type after cell type and plate after plate: where the buffer does not hold all
+    records, it is filled from many shards in turn.
+
+    Args:
+        files: The shards.
+        count: Of their records.
+        seed: Decides which shards are read together.
+
+    Returns:
+        Serialized records, in the same order each time.
+    """
+    if count <= SHUFFLE_BUFFER:
+        return tf.data.TFRecordDataset(files)
+    shuffled = [str(file) for file in np.random.default_rng(seed).permutation(list(files))]
+    return tf.data.Dataset.from_tensor_slices(shuffled).interleave(
+        tf.data.TFRecordDataset, cycle_length=min(len(files), SHARDS_IN_TURN)
+    )
 
 
 def endless(examples: tf.data.Dataset, count: int, seed: int, start: int) -> tf.data.Dataset:
@@ -109,11 +136,12 @@ def _decoded(
     return serialized.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _stored(
-    path: Path, manifest: Manifest, split: str, maps: Sequence[str]
-) -> tuple[tf.data.Dataset, Callable[[tf.Tensor], Example]]:
-    """Return the serialized records, and what makes an example of one."""
-    files = [str(path / shard.file) for shard in manifest.splits[split].shards]
+def _files(path: Path, manifest: Manifest, split: str) -> list[str]:
+    return [str(path / shard.file) for shard in manifest.splits[split].shards]
+
+
+def _decoder(manifest: Manifest, maps: Sequence[str]) -> Callable[[tf.Tensor], Example]:
+    """Return what makes an example of a serialized record."""
     narrow = tf.uint16 if manifest.most_instances <= tf.uint16.max else tf.int32
 
     def decode(serialized: tf.Tensor) -> Example:
@@ -136,4 +164,4 @@ def _stored(
             example["maps"] = tf.cast(steps, tf.uint16)
         return example
 
-    return tf.data.TFRecordDataset(files), decode
+    return decode

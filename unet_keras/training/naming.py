@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from unet_keras.pipeline.reading import endless
+from unet_keras.pipeline.reading import endless, mixed_shards
 from unet_keras.records.manifest import read_manifest
 from unet_keras.records.schema import parse_record
 
@@ -33,6 +33,6 @@ def batch_images(
         )
         return {"file_name": record["file_name"]}
 
-    names = tf.data.TFRecordDataset(files).map(name_of)
+    names = mixed_shards(files, split.images, seed).map(name_of)
     order = endless(names, split.images, seed, position * batch_size)
     return tuple(example["file_name"].numpy().decode() for example in order.take(batch_size))
