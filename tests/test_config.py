@@ -32,6 +32,35 @@ def test_scientific_notation_is_a_number_in_files_and_overrides(tmp_path: Path) 
     assert config.train.phases[1].epochs == 2
 
 
+@pytest.mark.parametrize(
+    "text", ["/data/exp #1/records", "2024_01_15", "007", "12:30", "1.50", "yes", "null", "[a]"]
+)
+def test_texts_are_taken_as_they_are(text: str) -> None:
+    assert load(overrides=[f"records.path={text}"]).records.path == text
+    assert load(overrides=[f"records.path='{text}'"]).records.path == text
+
+
+def test_texts_may_be_empty() -> None:
+    for override in ("source.license=", "source.license=''"):
+        assert load(overrides=[override]).source.license == ""
+
+
+@pytest.mark.parametrize("name", ["split_by_group", "split_in_order"])
+def test_lists_and_another_way_to_split_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"source\.{name} and source\.lists both say"):
+        load(overrides=["source.lists=splits", f"source.{name}=true"])
+
+
+def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "own.yaml"
+    file.write_text("train: {run_dir: ~/runs/a}")
+    config = load(file, ["records.path=~/records", "source.license=~"])
+    assert config.records.path == f"{tmp_path}/records"
+    assert config.train.run_dir == f"{tmp_path}/runs/a"
+    assert config.source.license == "~"
+
+
 def test_an_override_may_contain_an_equals_sign() -> None:
     assert load(overrides=["source.images=a=b"]).source.images == "a=b"
 
@@ -72,6 +101,7 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("train.optimizer.kind=adamw", r"^train.optimizer.kind=adamw: .*is train.optimizer.kind=a"),
         ("train.optimizer.betas=[0.9]", r"betas=\(0.9,\): it has 1 numbers, expected 2"),
         ("train.optimizer.clip_norm=.inf", r"clip_norm=inf must be at least 0 and finite"),
+        ("augment.contrast=1.5", r"augment.contrast=1.5 must be below 1: a share"),
         ("targets.sigma_pixels=.inf", r"targets.sigma_pixels=inf must be finite"),
         ("loss.class_weights=[0, 0]", r"class_weights=\[0, 0\] leave every pixel out"),
         ("train.run_dir=.", r"train.run_dir='.' must name a folder of its own"),

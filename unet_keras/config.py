@@ -30,6 +30,10 @@ from unet_keras.settings import (
 )
 
 _SHOWN_CHARACTERS = 80
+_PATHS = (
+    "source.images", "source.annotations", "source.lists", "records.path", "train.run_dir",
+    "train.start_from",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
 
     Args:
         path: A YAML file with what differs from the defaults; none for the defaults.
-        overrides: `key.path=value` each; list elements by number, `train.phases.0.epochs=3`.
+        overrides: `key.path=value` each, the value as YAML has it, texts as they are; list elements
+            by number, `train.phases.0.epochs=3`.
 
     Returns:
         The resolved, checked config.
@@ -102,7 +107,7 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
         key, separator, text = override.partition("=")
         demand(separator == "=" and key != "", f"{override!r} is no override: write key.path=value")
         try:
-            value = OmegaConf.from_dotlist([f"value={text}"])["value"]
+            value = _value(key, text)
             # A word may take the place of a list, into which it cannot be merged.
             OmegaConf.update(merged, key, value, merge=isinstance(value, Container))
         except IndexError:
@@ -111,6 +116,10 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
             ) from None
         except (OmegaConfBaseException, TypeError, yaml.YAMLError) as error:
             raise InputError(f"{override}: {_one_line(error)}{_example(key)}") from None
+    for key in _PATHS:
+        value = OmegaConf.select(merged, key)
+        if str(value).startswith("~/"):  # shells leave it as it is in key=~/folder
+            OmegaConf.update(merged, key, str(Path(value).expanduser()))
     try:
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), merged)))
     except (OmegaConfBaseException, TypeError) as error:
@@ -133,6 +142,13 @@ def differences(first: Config, second: Config) -> list[str]:
         for key in sorted(one.keys() | two.keys())
         if one.get(key) != two.get(key)
     ]
+
+
+def _value(key: str, text: str) -> Any:
+    """Read an override's value as YAML; of a key that holds text, as it is, unless quoted."""
+    if isinstance(flatten(Config()).get(key), str) and text[:1] not in ("'", '"'):
+        return text
+    return OmegaConf.from_dotlist([f"value={text}"])["value"]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class Augmentation:
         ):  # fmt: skip
             value = getattr(self, name)
             demand_amount(value, f"augment.{name}")
+        demand(
+            self.contrast < 1,
+            f"augment.contrast={self.contrast} must be below 1: a share of the contrast is added "
+            "or taken away, and from 1 on dark and bright change places",
+        )
         demand(0 < self.sigma < math.inf, f"augment.sigma={self.sigma} must be above 0")
         for name in ("zoom", "gamma"):
             low, high = getattr(self, name)

@@ -101,6 +101,11 @@ class Source:
             not (self.split_by_group and self.split_in_order),
             "source.split_by_group and source.split_in_order are both true: choose one",
         )
+        for name in ("split_by_group", "split_in_order"):
+            demand(
+                not (self.lists and getattr(self, name)),
+                f"source.{name} and source.lists both say which split an image is in: choose one",
+            )
         try:
             groups = re.compile(self.group_pattern).groups
         except re.error as error:
