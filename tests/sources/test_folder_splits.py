@@ -34,6 +34,14 @@ class TestSplits:
         assert all(len(found) == 1 for found in by_group.values())
         assert len(set(splits.values())) == 3
 
+    def test_groups_that_do_not_go_round_are_refused(self, tmp_path):
+        """One group for all, as a pattern gives that does not fit, would all be trained on."""
+        folders = write(tmp_path, [f"img_{k}.png" for k in range(10)])
+        with pytest.raises(InputError, match=r"each of 3 splits, but the 10 images are of 1 \(img"):
+            self.splits(folders, split_by_group=True)
+        splits = self.splits(folders, split_by_group=True, fractions=(0.0, 0.0, 1.0))
+        assert set(splits.values()) == {"test"}
+
     def test_neighbors_stay_together_where_asked(self, tmp_path, caplog):
         """In the order of the sections' numbers, `2.png` before `10.png`."""
         folders = write(tmp_path, [f"{k}.png" for k in range(20)])

@@ -161,6 +161,19 @@ def test_records_of_another_source_are_told(
     assert "source.images" not in caplog.text
 
 
+def test_classes_that_are_learned_as_one_are_told(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = replace(read_manifest(records), num_classes=2)
+    for kind in ("cells", "cells_and_borders"):
+        asked = small_config(
+            records, tmp_path / "run", f"targets.kind={kind}", "evaluate.method=watershed"
+        )
+        assert "classes" not in caplog.text
+        planning.check_records(manifest, asked, planning.plan(asked, 1))
+    assert "tells 2 classes of cells apart, which targets.kind=cells_and_borders" in caplog.text
+
+
 def test_only_what_both_kinds_of_source_read_is_compared(
     records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

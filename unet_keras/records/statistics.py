@@ -160,6 +160,9 @@ class Statistics:
         self.sizes = self.sizes or list(other.sizes)
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        # Extended, not added: a list that is copied for each part takes hours for a million images.
+        self.sources.extend(other.sources)
+        self.figures.extend(other.figures)
         for index, count in other.class_pixels.items():
             self.class_pixels[index] = self.class_pixels.get(index, 0) + count
         self.grey.add(other.grey)
@@ -201,8 +204,6 @@ _SUMMED = (
     "touching_instances",
     "outline_pixels",
     "without_pixels",
-    "sources",
-    "figures",
 )
 
 

@@ -27,7 +27,7 @@ from unet_keras.records.parts import PartResult, state_of, write_text
 from unet_keras.records.placing import LOCK_NAME, SOURCE_NAME, publish, working_folder
 from unet_keras.records.shard_files import Shard, has_its_content
 from unet_keras.records.shards import ShardPlan, join_parts, plan_shards, take_up
-from unet_keras.records.statistics import Statistics
+from unet_keras.records.statistics import Statistics, demand_one_kind
 from unet_keras.records.summary import summarize
 from unet_keras.records.workers import convert_parts
 from unet_keras.sources.base import SPLITS, SampleReference
@@ -196,10 +196,11 @@ def _convert(
     if results:
         logger.info("%d of %d parts were converted before", len(results), len(results) + len(parts))
     report = progress or (lambda images: None)
-    total = Statistics()
+    kinds: dict[str, str] = {}
     for result in chain(list(results.values()), convert_parts(parts, workers=workers)):
         results[result.name] = result
-        total.add(result.statistics)  # so that images of another kind are refused at once
+        kinds = result.statistics.kinds | kinds
+        demand_one_kind(kinds)  # at once, not when all are converted
         report(result.statistics.images)
         if result.name in missing:
             plan = missing[result.name]

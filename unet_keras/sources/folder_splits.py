@@ -39,6 +39,25 @@ def draw_splits(
     return [chosen[unit] for unit in units]
 
 
+def demand_enough_groups(groups: Sequence[str], fractions: tuple[float, float, float]) -> None:
+    """Refuse to split by groups that do not go round.
+
+    Args:
+        groups: Of each image.
+        fractions: Share of the images for train, val and test.
+
+    Raises:
+        InputError: Names the groups.
+    """
+    names, splits = sorted(set(groups)), sum(fraction > 0 for fraction in fractions)
+    if len(names) < splits:
+        raise InputError(
+            f"source.split_by_group needs a group for each of {splits} splits, but the "
+            f"{len(groups)} images are of {len(names)} ({', '.join(names)}): give another "
+            "source.group_pattern, or source.fractions with a 0"
+        )
+
+
 def files_of(pairs: Sequence[ImageMask]) -> list[str]:
     """Name the file of each image, which pages of a stack share: neighbors resemble each other."""
     return [pair.name if pair.page is None else pair.name.rpartition("-")[0] for pair in pairs]

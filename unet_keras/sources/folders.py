@@ -27,7 +27,13 @@ from unet_keras.sources.folder_pairs import (
     only_outlines,
     pair_files,
 )
-from unet_keras.sources.folder_splits import cut_in_order, draw_splits, files_of, listed_splits
+from unet_keras.sources.folder_splits import (
+    cut_in_order,
+    demand_enough_groups,
+    draw_splits,
+    files_of,
+    listed_splits,
+)
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.imagej import read_outlines
 from unet_keras.sources.images import read_image, read_mask
@@ -226,4 +232,6 @@ def _splits(
                 what, splits.count("train"),
             )  # fmt: skip
         return splits
+    if groups is not None:
+        demand_enough_groups(groups, fractions)
     return draw_splits(groups if groups is not None else files_of(pairs), fractions, seed=seed)

@@ -147,6 +147,12 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
                 f"{config.records.path} was made with {key}={made}, but the config says {wanted}: "
                 "run make_records with this config, or give another records.path"
             )
+    if manifest.num_classes > 1 and config.targets.kind != "cells":
+        logger.warning(
+            "%s tells %d classes of cells apart, which targets.kind=%s learns as one: give "
+            "targets.kind=cells to learn them",
+            config.records.path, manifest.num_classes, config.targets.kind,
+        )  # fmt: skip
     check_crop(config)
     class_weights(config, manifest)
     check_source(manifest, config)
