@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,11 +131,26 @@ def test_a_failing_conversion_leaves_what_was_there(workers, tmp_path):
     references = [*drawn({"train": 19}), *drawn({"val": 1}, trouble="damaged")]
     with pytest.raises(InputError, match=r"A_0.png is damaged; fetch"):
         write_records(references, path, workers=workers)
-    assert content(path) == before
+    left = content(path)
+    assert {name: left[name] for name in left if not name.startswith(".conversion/")} == before
+
+
+def test_one_damaged_image_costs_no_other(tmp_path):
+    path, journal = tmp_path / "records", tmp_path / "journal"
+    references = drawn({"train": 20, "val": 1}, journal=str(journal))
+    damaged = [*references[:-1], replace(references[-1], trouble="damaged")]
+    with pytest.raises(InputError, match=r"A_20.png is damaged"):
+        write_records(damaged, path, workers=1)
+    assert not (path / MANIFEST_NAME).exists()
+    journal.unlink()
+    write_records(references, path, workers=1)
+    assert loads(journal) == ["20"]
+    write_records(references, tmp_path / "at once", workers=1)
+    assert content(path) == content(tmp_path / "at once")
 
 
 def test_a_failing_conversion_leaves_no_new_folder(tmp_path):
-    references = [*drawn({"train": 9}), *drawn({"val": 1}, trouble="damaged")]
+    references = drawn({"train": 1, "val": 1}, trouble="damaged")
     with pytest.raises(InputError, match=r"A_0.png is damaged"):
         write_records(references, tmp_path / "new" / "records", workers=1)
     assert list(tmp_path.iterdir()) == []
@@ -169,7 +185,7 @@ def test_images_of_different_kinds_are_refused(tmp_path):
     references = [*drawn({"train": 9}), *drawn({"val": 1}, dtype="uint16")]
     with pytest.raises(InputError, match="one dtype and number of channels"):
         write_records(references, tmp_path / "records", workers=1)
-    assert not (tmp_path / "records").exists()
+    assert not (tmp_path / "records" / MANIFEST_NAME).exists()
 
 
 def test_a_dead_worker_is_named_and_its_work_continued(expected, tmp_path):

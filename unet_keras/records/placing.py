@@ -48,8 +48,8 @@ def publish(path: Path, work: Path) -> None:
 def working_folder(path: Path) -> Iterator[Path]:
     """Hold the folder in which a conversion works; remove it unless it can be continued.
 
-    What is finished stays where the machine ended the conversion, and goes where the data did:
-    then nothing half-written is left.
+    Finished parts stay whatever ended the conversion: one damaged image among many thousands does
+    not cost what was made of the others. Where there are none, no new folder is left.
 
     Raises:
         InputError: The folder cannot be written to.
@@ -69,13 +69,17 @@ def working_folder(path: Path) -> Iterator[Path]:
         try:
             yield work
         except InputError as error:
-            if not isinstance(error, UnfinishedError):
+            if not isinstance(error, UnfinishedError) and not _is_begun(work):
                 shutil.rmtree(work, ignore_errors=True)
                 for folder in made:
                     with suppress(OSError):  # not empty: it is somebody's
                         folder.rmdir()
             raise
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_begun(work: Path) -> bool:
+    return any(any(work.glob(pattern)) for pattern in ("*.part", "*.tfrecord"))
 
 
 def _lock(lock: TextIO, path: Path) -> None:
