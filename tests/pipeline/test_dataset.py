@@ -222,12 +222,27 @@ def test_weights_follow_the_formula(records: Path) -> None:
         ),
         ({"margin": 40}, r"pipeline.crop=\(64, 80\) must be larger than 80"),
         ({"class_weights": (1.0,)}, r"loss.class_weights=\[1.0\] must have 2 numbers"),
+        ({"weights": "packd"}, r"weights='packd' must be one of packed, sample_weight, none"),
+        ({"kind": "borders"}, r"kind='borders' must be one of cells, boundary, cells_and_borders"),
+        ({"kind": "cells_and_borders", "outline_pixels": 0}, "outline_pixels=0 must be at least 1"),
+        ({"border_weight": -3.0}, r"border_weight=-3\.0 must be at least 0"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"start_step": -1}, "start_step=-1 must be at least 0"),
+        ({"crop": 32}, "crop=32 must be height and width"),
+        ({"crop": (32, 0)}, r"crop=\(32, 0\) must be height and width"),
+        ({"regression_maps": ("border",)}, "has border, which weighs the loss"),
         ({"regression_maps": ("flow",)}, r"has the maps .*'border'.* but .*'flow'.* asked for"),
     ],
 )
 def test_mistakes_are_named(records: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_dataset(**{"path": records, "split": "train", **SHAPE, **arguments})
+
+
+def test_a_crop_may_be_a_list(records: Path) -> None:
+    crops = [load_dataset(records, "val", crop=crop, batch_size=1) for crop in ([64, 80], (64, 80))]
+    for first, second in zip(*(crop.as_numpy_iterator() for crop in crops), strict=True):
+        np.testing.assert_array_equal(first[0], second[0])
 
 
 def test_a_truncated_shard_is_named_before_training_begins(records: Path, tmp_path: Path) -> None:

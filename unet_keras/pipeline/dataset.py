@@ -12,8 +12,9 @@ starts at `start_step` gives the batches that one from the start gives after so 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tensorflow as tf
 
@@ -31,6 +32,7 @@ from unet_keras.pipeline.kinds import Kind, class_names
 from unet_keras.pipeline.packing import Packing, Weights
 from unet_keras.pipeline.reading import Example, read_endlessly, read_in_order
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
+from unet_keras.settings.checks import demand
 
 
 def load_dataset(
@@ -72,7 +74,7 @@ def load_dataset(
         outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
         border_weight: w0 of Ronneberger et al. (2015), eq. 2, at least 0.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
-        regression_maps: Maps that y carries between class and weight.
+        regression_maps: Maps that y carries between class and weight: `distance`.
         margin: Pixels that the network loses on each side. Labels are of what is left of a crop,
             which lies anywhere in the image, though the crop may reach beyond it.
         cache: Keep decoded records in memory.
@@ -82,8 +84,15 @@ def load_dataset(
 
     Raises:
         InputError: No records or damaged ones, no image in the split, a map that they lack, a crop
-            too small, a device that is not there.
+            too small, a device that is not there, a value out of its range.
     """
+    crop = _two_sides(crop)
+    _check_choices(weights, kind)
+    for name, value, least in (
+        ("batch_size", batch_size, 1), ("start_step", start_step, 0), ("margin", margin, 0),
+        ("outline_pixels", outline_pixels, 1), ("border_weight", border_weight, 0),
+    ):  # fmt: skip
+        demand(value >= least, f"{name}={value} must be at least {least}")
     manifest = read_manifest(path)
     demand_intact(path)
     training = split == "train" if training is None else training
@@ -214,6 +223,19 @@ def _common_size(manifest: Manifest) -> tuple[int, int] | None:
     return manifest.smallest_size if manifest.smallest_size == manifest.largest_size else None
 
 
+def _two_sides(crop: Sequence[int]) -> tuple[int, int]:
+    sides = tuple(crop) if isinstance(crop, Sequence) else ()
+    whole = [int(side) for side in sides if isinstance(side, Integral) and side > 0]
+    demand(len(whole) == len(sides) == 2, f"crop={crop!r} must be height and width, above 0")
+    return whole[0], whole[1]
+
+
+def _check_choices(weights: str, kind: str) -> None:
+    for name, value, allowed in (("weights", weights, Weights), ("kind", kind, Kind)):
+        choices = get_args(allowed)
+        demand(value in choices, f"{name}={value!r} must be one of {', '.join(choices)}")
+
+
 def _check(
     manifest: Manifest,
     path: Path | str,
@@ -234,6 +256,10 @@ def _check(
             f"{path} has the maps {list(manifest.maps)}, but {sorted(wanted)} are asked for: "
             "convert again with records.maps naming them"
         )
+    demand(
+        "border" not in regression_maps,
+        f"regression_maps={list(regression_maps)} has border, which weighs the loss: give distance",
+    )
     names = class_names(manifest, kind)
     if class_weights and len(class_weights) != len(names):
         raise InputError(
