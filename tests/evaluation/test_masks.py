@@ -57,6 +57,17 @@ def test_label_maps_come_before_masks_and_dots_stay(tmp_path):
     np.testing.assert_array_equal(folder.labels("a.b.tif", LABELS.shape), LABELS)
 
 
+def test_pages_of_stacks_are_found_as_predict_names_them(tmp_path):
+    """It counts the pages of a stack of 30 as 00 to 29, as file managers sort them."""
+    write(tmp_path / "volume-08_labels.tif", LABELS)
+    folder = MaskFolder(tmp_path)
+    np.testing.assert_array_equal(folder.labels("volume-8", LABELS.shape), LABELS)
+    write(tmp_path / "volume-8_labels.tif", LABELS[::-1])
+    np.testing.assert_array_equal(folder.labels("volume-8", LABELS.shape), LABELS[::-1])
+    with pytest.raises(InputError, match=r"has nothing for the image volume-9"):
+        folder.labels("volume-9", LABELS.shape)
+
+
 def test_truth_and_prediction_may_each_carry_an_ending(tmp_path):
     write(tmp_path / "truth/deep/a_label.png", LABELS)
     write(tmp_path / "predicted/a_pred.tif", LABELS)

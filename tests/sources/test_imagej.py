@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 from pycocotools import mask as coco_mask
 from roifile import ROI_TYPE, ImagejRoi
+from skimage.draw import polygon2mask
 
 from unet_keras.config import load
 from unet_keras.errors import InputError
@@ -52,6 +53,15 @@ def test_what_predict_wrote_comes_back(labels, tmp_path):
     assert len(masks) == len(numbers)
     for number, mask in zip(numbers, masks, strict=True):
         np.testing.assert_array_equal(mask, labels == number)
+
+
+def test_outlines_at_the_edges_are_those_of_scikit_image(rng, tmp_path):
+    for _ in range(20):
+        points = rng.uniform((-3, -3), (SIZE[1] + 2, SIZE[0] + 2), (6, 2)).astype(np.float32)
+        path = save(tmp_path / "a.zip", drawn(ROI_TYPE.FREEHAND, points))
+        expected = polygon2mask(SIZE, points[:, ::-1].astype(np.float64) - 0.5)
+        found = decoded(read_outlines(path, SIZE))
+        np.testing.assert_array_equal(found[0] if found else np.zeros(SIZE, bool), expected)
 
 
 def test_pieces_of_one_cell_stay_one(tmp_path):

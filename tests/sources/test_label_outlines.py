@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from unet_keras.sources.label_outlines import label_components, trace_labels
+from unet_keras.sources.label_outlines import label_components, trace_labels, trace_mask
 
 MASK = np.array(
     [
@@ -42,3 +42,14 @@ def test_components_share_a_side_and_a_value():
     assert len(np.unique(labels)) == 6
     for number, value in enumerate(values, start=1):
         assert (MASK[labels == number] == value).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+def test_outlines_in_a_box_equal_those_of_pycocotools(share, rng):
+    """Runs that reach from the last row into the next column, too."""
+    for box, corner in (((7, 5), (3, 4)), ((10, 4), (0, 2)), ((10, 12), (0, 0)), ((0, 0), (3, 3))):
+        mask = rng.random(box) < share
+        whole = np.zeros((10, 12), np.uint8)
+        whole[corner[0] : corner[0] + box[0], corner[1] : corner[1] + box[1]] = mask
+        expected = coco_mask.encode(np.asfortranarray(whole))["counts"]
+        assert trace_mask(mask, corner, whole.shape) == expected

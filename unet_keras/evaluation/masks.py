@@ -9,6 +9,7 @@ A file with one value besides 0 is a mask: its instances are the components that
 edges. A file with several is a label map, a number an instance, unless `kind` says otherwise.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -103,7 +104,8 @@ class MaskFolder:
         """The file of an image, beside its folder structure or in the folder itself."""
         stem = _stem(name)
         # a true mask carries an ending of its own: cell_label.png and cell_pred.png are partners
-        stems = [stem, *(stem.with_name(plain) for plain in _without_endings(stem.name))]
+        others = (*_without_endings(stem.name), *_padded_pages(stem.name))
+        stems = [stem, *(stem.with_name(plain) for plain in others)]
         places = [*stems, *(PurePosixPath(place.name) for place in stems)]
         for place in dict.fromkeys(places):
             for ending in endings:
@@ -253,6 +255,12 @@ def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray
 def _without_endings(name: str) -> list[str]:
     """What a mask's name may be without what tools write behind it; empty without any of it."""
     return [name[: -len(end)] for end in ENDINGS if end and name.endswith(end) and name != end]
+
+
+def _padded_pages(name: str) -> list[str]:
+    """How `predict` may have named page 8 of a stack, `volume-8`: `volume-08` where it has 30."""
+    page = re.fullmatch(r"(.*-)(\d+)", name)
+    return [f"{page[1]}{page[2]:0>{digits}}" for digits in range(2, 7)] if page else []
 
 
 def _stem(name: str) -> PurePosixPath:

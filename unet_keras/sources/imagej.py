@@ -19,6 +19,7 @@ from roifile import ROI_TYPE, ImagejRoi
 from skimage.draw import polygon
 
 from unet_keras.errors import InputError
+from unet_keras.sources.label_outlines import trace_mask
 
 SUFFIXES = (".zip", ".roi")
 
@@ -64,10 +65,10 @@ def read_outlines(path: Path, size: tuple[int, int]) -> list[bytes]:
                 f"{path}: {name} is a {roi.roitype.name.lower()}, which encloses no cell; delete "
                 "it in the ROI Manager and save again"
             )
-        mask = _filled([*roi.coordinates(multi=True)], size, f"{path}: {name}")
+        corner, mask = _filled([*roi.coordinates(multi=True)], size, f"{path}: {name}")
         if not mask.any():
             continue
-        code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+        code = {"size": list(size), "counts": trace_mask(mask, corner, size)}
         piece = _PIECE.fullmatch(name)
         if piece and piece[1] in codes:
             codes[piece[1]] = coco_mask.merge([codes[piece[1]], code])
@@ -76,17 +77,24 @@ def read_outlines(path: Path, size: tuple[int, int]) -> list[bytes]:
     return [code["counts"] for code in codes.values()]
 
 
-def _filled(paths: list[np.ndarray], size: tuple[int, int], name: str) -> np.ndarray:
-    """The pixels, bool (H, W), whose centers are inside an odd number of paths."""
-    inside = np.zeros(size, bool)
-    for points in paths:
-        x, y = np.asarray(points, np.float64).T
-        right, bottom = x.max(initial=0), y.max(initial=0)
-        if right > size[1] + _BEYOND or bottom > size[0] + _BEYOND:
-            raise InputError(
-                f"{name} reaches to x = {right:g}, y = {bottom:g}, beyond its image of {size[1]} x "
-                f"{size[0]} pixels (width x height); it may belong to another image"
-            )
+def _filled(
+    paths: list[np.ndarray], size: tuple[int, int], name: str
+) -> tuple[tuple[int, int], np.ndarray]:
+    """The pixels whose centers are inside an odd number of paths: row and column of a box, mask."""
+    points = np.concatenate([np.asarray(path, np.float64) for path in paths] or [np.empty((0, 2))])
+    right, bottom = points.max(axis=0, initial=0)
+    if right > size[1] + _BEYOND or bottom > size[0] + _BEYOND:
+        raise InputError(
+            f"{name} reaches to x = {right:g}, y = {bottom:g}, beyond its image of {size[1]} x "
+            f"{size[0]} pixels (width x height); it may belong to another image"
+        )
+    # In a box: a mask of the whole image for each of its cells takes a second for a hundred.
+    left, top = np.clip(np.floor(points.min(axis=0, initial=np.inf)), 0, size[::-1]).astype(int)
+    box = tuple(np.clip(np.ceil([bottom, right]).astype(int) - (top, left), 0, None).tolist())
+    inside = np.zeros(box, bool)
+    for path in paths:
+        x, y = np.asarray(path, np.float64).T
         # Centers of pixels lie half a pixel from the corner that ImageJ counts from.
-        inside[polygon(y - 0.5, x - 0.5, size)] ^= True
-    return inside
+        inside[polygon(y - 0.5 - top, x - 0.5 - left, box)] ^= True
+    inside = inside[: size[0] - top, : size[1] - left]
+    return (int(top), int(left)), inside

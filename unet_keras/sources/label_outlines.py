@@ -59,3 +59,25 @@ def trace_labels(labels: np.ndarray) -> tuple[list[bytes], np.ndarray]:
         code = {"size": [height, width], "counts": counts if counts[-1] else counts[:-1]}
         outlines.append(coco_mask.frPyObjects(code, height, width)["counts"])
     return outlines, numbers
+
+
+def trace_mask(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> bytes:
+    """Write the outline of one instance, known within a box, as a run-length code.
+
+    Args:
+        mask: bool (h, w), in the box.
+        corner: Row and column of the box's first pixel in the image.
+        size: Height H and width W of the image, which the box lies in.
+
+    Returns:
+        The `counts` of a code of size (H, W).
+    """
+    padded = np.pad(mask.T, ((0, 0), (1, 1)))
+    columns, rows = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    edges = (corner[1] + columns) * size[0] + corner[0] + rows
+    # A run that goes on at the top of the next column does not end there.
+    goes_on = edges[1:] == edges[:-1]
+    edges = edges[~(np.r_[goes_on, False] | np.r_[False, goes_on])] if len(edges) else edges
+    counts = np.diff(np.r_[0, edges, size[0] * size[1]]).tolist()
+    code = {"size": list(size), "counts": counts if counts[-1] else counts[:-1]}
+    return bytes(coco_mask.frPyObjects(code, *size)["counts"])
