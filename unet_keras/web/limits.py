@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 
 WHOLE_IMAGE_PIXELS = 2_000_000
 TILE_PIXELS = 1024
+LEAST_TILE_PIXELS = 256
 
 
 class Refusal(Exception):  # noqa: N818 - not the server's error but its answer
@@ -51,11 +52,15 @@ class Limits:
     waiting: int = 16
 
 
-def tile_for(shape: tuple[int, ...]) -> int | None:
+def tile_for(shape: tuple[int, ...], asked: int | None = None) -> int | None:
     """Return the side of the tiles that an image (H, W, C) is predicted in; None for in one piece.
 
-    Large images are predicted in tiles, so that memory stays bounded.
+    Large images are predicted in tiles, so that memory stays bounded. What a client asks for is
+    kept within bounds too: around each tile the network sees a margin that may be a hundred times
+    as large as a tile of a few pixels, and results do not depend on it.
     """
+    if asked is not None:
+        return min(max(asked, LEAST_TILE_PIXELS), TILE_PIXELS)
     return TILE_PIXELS if shape[0] * shape[1] > WHOLE_IMAGE_PIXELS else None
 
 

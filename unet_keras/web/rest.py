@@ -8,6 +8,7 @@
 An image is a nested list (H, W, C) of raw grey values. The answer to rows is `predictions`, a list,
 to inputs `outputs`; what has one output is not named, as TensorFlow Serving does it
 (tensorflow.org/tfx/serving/api_rest). All images of a request have one size, but for encoded ones.
+Tiles are at least 256 and at most 1,024 pixels wide, whatever is asked for.
 """
 
 import base64
@@ -182,7 +183,7 @@ def _predict(images: list[np.ndarray], predictor: Predictor, tile: int | None) -
         fit(image, channels=predictor.channels, dtype=predictor.image_dtype, name=f"image {number}")
         for number, image in enumerate(images, 1)
     ]
-    predicted = [predictor(image, tile=tile or tile_for(image.shape)) for image in fitted]
+    predicted = [predictor(image, tile=tile_for(image.shape, tile)) for image in fitted]
     sizes = np.array([maps.shape[:2] for maps in predicted])
     height, width = sizes.max(axis=0)
     padded = np.zeros((len(images), height, width, predicted[0].shape[-1]), np.float32)
