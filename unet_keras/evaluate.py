@@ -166,7 +166,8 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
         kind=config.targets.kind,
     )
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
-        evaluation = score_split(config, predictor_of(opened.model, config), bar.update)
+        predictor = predictor_of(opened.model, config, manifest.image_dtype)
+        evaluation = score_split(config, predictor, bar.update)
     results = {**evaluation.results(), "scored": scored}
     joined = {}
     if manifest.num_classes > 1:
@@ -203,11 +204,13 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     from unet_keras.evaluation.scoring import predictor_of, rules_of
     from unet_keras.evaluation.tuning import SPLIT, given_values, tune, write_tuned
     from unet_keras.inference.loading import open_run
+    from unet_keras.records.manifest import read_manifest
 
     opened = open_run(folder, overrides)
     _check_trained(folder, opened.config, SPLIT, overrides)
     demand_writable(folder)
-    predictor = predictor_of(opened.model, opened.config)
+    manifest = read_manifest(Path(opened.config.records.path))
+    predictor = predictor_of(opened.model, opened.config, manifest.image_dtype)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         tuned = tune(
             Path(opened.config.records.path),

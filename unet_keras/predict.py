@@ -188,7 +188,7 @@ def _open(path: Path, arguments: argparse.Namespace) -> "Predictor":
 def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Segmenter":
     """Put together what predicts, and what the first model knows of its training."""
     from unet_keras.inference.averaging import over_flips, over_models
-    from unet_keras.inference.loading import demand_one_target
+    from unet_keras.inference.ensembles import common_dtype, demand_one_target
     from unet_keras.inference.scaling import at_scale, scale_between
     from unet_keras.inference.segmenting import Segmenter
 
@@ -215,7 +215,7 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
     return Segmenter(
         predict=at_scale(predict, scale),
         channels=first.channels,
-        image_dtype=first.image_dtype,
+        image_dtype=common_dtype(predictors),
         rules=_rules(known, arguments).at_scale(scale),
         classes=tuple(known.get("classes", ["background", "cell"])[1:]),
         scale=scale,

@@ -15,8 +15,9 @@ from unet_keras.errors import InputError
 from unet_keras.evaluation.classes import class_map
 from unet_keras.evaluation.summary import Evaluation
 from unet_keras.inference.averaging import Prediction, over_flips, over_models
+from unet_keras.inference.ensembles import common_dtype, demand_one_target
 from unet_keras.inference.instances import InstanceRules, foreground_of
-from unet_keras.inference.loading import demand_one_target, open_predictor
+from unet_keras.inference.loading import open_predictor
 from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.pipeline.kinds import class_names, parts_touching
@@ -120,8 +121,17 @@ def rules_of(settings: Evaluate, *, separate: bool = True) -> InstanceRules:
     )
 
 
-def predictor_of(model: keras.Model, config: Config) -> Prediction:
-    """Return the function that predicts an image (H, W, C) as the config's `evaluate` says."""
+def predictor_of(model: keras.Model, config: Config, image_dtype: str | None = None) -> Prediction:
+    """Return the function that predicts an image (H, W, C) as the config's `evaluate` says.
+
+    Args:
+        model: The run's network.
+        config: Of the run; `evaluate` names further ones and says whether flips are averaged.
+        image_dtype: Of the images; None where it is not known.
+
+    Raises:
+        InputError: A further network is none, or one of other targets or grey values.
+    """
     settings, kind = config.evaluate, config.targets.kind
     maps = len(config.loss.maps)
     tile = settings.tile or None
@@ -131,6 +141,7 @@ def predictor_of(model: keras.Model, config: Config) -> Prediction:
 
     others = [open_predictor(Path(run), tile=tile) for run in settings.ensemble]
     demand_one_target(others, kind)
+    common_dtype(others, np.dtype(image_dtype) if image_dtype else None)
     averaged = over_models([predict, *others])
     return over_flips(averaged) if settings.tta else averaged
 

@@ -236,26 +236,6 @@ def _demand_plain(model: keras.Model, path: Path) -> None:
         )
 
 
-def demand_one_target(predictors: Sequence[Predictor], learned: str | None = None) -> None:
-    """Refuse to average what networks say that learned something else (`targets.kind`).
-
-    Args:
-        predictors: Of an ensemble; one that does not say what it learned is taken as it is.
-        learned: What all must have learned; None takes what the first one says that does.
-
-    Raises:
-        InputError: Names the model and both targets.
-    """
-    for predictor in predictors:
-        theirs = predictor.metadata.get("learned")
-        if learned is not None and theirs not in (None, learned):
-            raise InputError(
-                f"{predictor.path} learned targets.kind={theirs}, not {learned} as the first "
-                "model: their probabilities mean different things; leave it out of the ensemble"
-            )
-        learned = learned or theirs
-
-
 def describe_run(run: Run) -> dict[str, Any]:
     """Tell what is to be known of a trained network: the content of `metadata.json`.
 
