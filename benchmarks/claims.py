@@ -133,7 +133,7 @@ def main() -> None:
         "--cpu-seconds", type=float, help="of each training, to try things out: kept in runs/"
     )
     end_with_children()
-    command.run(parser, _command)
+    command.run(parser, _command, resumes=True)
 
 
 def _command(arguments: argparse.Namespace) -> None:

@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="of each training")
     parser.add_argument("--every", type=int, default=1, help="of windows' pixels, to try it out")
     end_with_children()
-    command.run(parser, _command)
+    command.run(parser, _command, resumes=True)
 
 
 def _command(arguments: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sample", type=livecell_sample, help="images/ and annotations/")
     end_with_children()
-    command.run(parser, _command)
+    command.run(parser, _command, resumes=True)
 
 
 def _command(arguments: argparse.Namespace) -> None:

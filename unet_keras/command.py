@@ -22,11 +22,16 @@ from unet_keras.errors import InputError
 Command = Callable[[argparse.Namespace], int | None]
 
 
-def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
+def run(parser: argparse.ArgumentParser, command: Command, *, resumes: bool = False) -> NoReturn:
     """Parse the arguments, run the command and exit.
 
     Exits with 0 (or what the command returns), with 2 after `InputError` and after errors of the
     file system, which name their file, and with 130 after Ctrl-C.
+
+    Args:
+        parser: Of the arguments.
+        command: What to run.
+        resumes: Whether, after Ctrl-C, the same command goes on where this one was.
     """
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Screen(sys.stdout)])
@@ -41,7 +46,8 @@ def run(parser: argparse.ArgumentParser, command: Command) -> NoReturn:
     except KeyboardInterrupt:
         # A second one, while Python takes itself down, would only add noise.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-        print("\nstopped by Ctrl-C; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        rest = "; the same command goes on from here" if resumes else ""
+        print(f"\nstopped by Ctrl-C{rest}", file=sys.stderr)  # noqa: T201
         status = 130
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:

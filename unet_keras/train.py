@@ -33,7 +33,7 @@ def main() -> None:
         help="do not train, but draw N training images as the network would see them beside the "
         "run folder: transformed, with a grid, labels and weights",
     )
-    run(parser, _command)
+    run(parser, _command, resumes=True)
 
 
 def _command(arguments: argparse.Namespace) -> None:
