@@ -1,5 +1,6 @@
 """Folders of images and masks: what cannot be meant is refused, what looks odd is told."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,22 @@ def test_files_that_came_or_went_since_are_told(
     ) in caplog.text
 
 
+def test_masks_that_were_corrected_since_are_told(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In files that keep their size, as TIFFs do that are not compressed."""
+    own = write_pairs(Path("own"), 3)
+    assert run("make_records", *FOLDERS, *own)[0] == 0
+    mask = Path("own/masks/1.png")
+    made = mask.stat()
+    os.utime(mask, ns=(made.st_atime_ns, made.st_mtime_ns - 10**9))  # brought back
+    assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
+    assert "was made before" not in caplog.text
+    os.utime(mask, ns=(made.st_atime_ns, made.st_mtime_ns + 10**9))
+    assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
+    assert "was made before this: 1 file changed in own/masks (1.png)" in caplog.text
+
+
 def test_folders_for_a_kind_that_reads_none_are_refused(run: Run, records: Path) -> None:
     given = write_pairs(Path("own"), 2)
     for command in ("make_records", "train"):
@@ -104,7 +121,7 @@ def test_masks_that_are_all_empty_are_refused(run: Run) -> None:
         Image.new("L", (64, 64)).save(mask)
     result = run("make_records", *FOLDERS, *own)
     assert_one_line(result, "None of the 3 images has an instance, the first is", ".png")
-    assert not Path("records").exists()
+    assert not Path("records/manifest.json").exists()
 
 
 def test_masks_that_can_hardly_be_meant_are_told(

@@ -1,7 +1,8 @@
 """Where records come from: what they say of it themselves, and whether a config means the same.
 
 RECORDS/manifest.json       `configuration`, the source's keys as they were given
-RECORDS/.conversion.json    `origin`, by key: `path`, resolved, and `files`, their sizes in bytes
+RECORDS/.conversion.json    `origin`, by key: `path`, resolved, and `files`, their
+                            sizes in bytes and the times of their last change in ns
 """
 
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def demand_read(source: Source) -> None:
 
 
 def origin_of(source: Source) -> dict[str, Any]:
-    """Tell where a source is, and of folders what they hold, by names and sizes.
+    """Tell where a source is, and of folders what they hold, by names, sizes and times.
 
     Returns:
         For JSON: by key of the source `path` and, of kind `folders`, `files`; empty for images
@@ -60,7 +61,7 @@ def origin_of(source: Source) -> dict[str, Any]:
             place = Path(getattr(source, key))
             origin[key] = {"path": str(place.resolve())}
             if source.kind == "folders" and key != "lists":
-                origin[key]["files"] = _sizes(place)
+                origin[key]["files"] = _states(place)
     return origin
 
 
@@ -128,11 +129,14 @@ def changed_files(path: Path, source: Source) -> str:
         before = account.get("files")
         if source.kind != "folders" or not isinstance(before, dict) or not place.exists():
             continue
-        now = _sizes(place)
+        now = _states(place)
         for what, names in (
             ("added", now.keys() - before.keys()),
             ("removed", before.keys() - now.keys()),
-            ("changed", {name for name in now.keys() & before.keys() if now[name] != before[name]}),
+            (
+                "changed",
+                {n for n in now.keys() & before.keys() if _is_changed(before[n], now[n])},
+            ),
         ):
             if names:
                 first = sorted(names)[0]
@@ -162,11 +166,21 @@ def _is_same(made: str, account: Mapping[str, Any], wanted: str) -> bool:
     return made == wanted or Path(wanted).resolve() == Path(made).resolve()
 
 
-def _sizes(place: Path) -> dict[str, int]:
-    """Sizes in bytes of images and outlines, by their path below the folder; of one by its name."""
+def _states(place: Path) -> dict[str, list[int]]:
+    """Size in bytes and time in ns of images and outlines, by their path below the folder."""
     try:
         files = list_images(place, recursive=True, suffixes=(*SUFFIXES, *OUTLINES))
     except InputError:  # emptied since
         return {}
     top = place if place.is_dir() else place.parent
-    return {file.relative_to(top).as_posix(): file.stat().st_size for file in files}
+    found = {file.relative_to(top).as_posix(): file.stat() for file in files}
+    return {name: [state.st_size, state.st_mtime_ns] for name, state in found.items()}
+
+
+def _is_changed(before: list[int] | int, now: list[int]) -> bool:
+    """Whether a file has another size or is newer: masks that are not compressed keep their size.
+
+    A file that is older was copied with its time, or brought back.
+    """
+    size, time = before if isinstance(before, list) else (before, now[1])  # of earlier versions
+    return now[0] != size or now[1] > time
