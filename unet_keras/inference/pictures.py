@@ -123,7 +123,7 @@ def _channels_of_pages(path: Path) -> list[int]:
     if path.suffix.lower() in _TIFF_SUFFIXES:
         try:
             with tifffile.TiffFile(path) as file:
-                if file.pages:
+                if len(file.pages) > 1:
                     return _stated_channels(file)
         except _DAMAGE:
             pass  # Pillow reads some that tifffile does not

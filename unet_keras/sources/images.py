@@ -8,6 +8,7 @@ tifffile reads what Pillow would silently cut to 8 bits (16-bit RGB), and what i
 of PNG, TensorFlow does.
 """
 
+import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,15 @@ from unet_keras.errors import InputError
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 # Tags of TIFF, and values of some of them.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES, _SAMPLE_FORMAT = (
-    258, 262, 277, 338, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES = (
+    258, 262, 270, 277, 338
+)  # fmt: skip
+_SAMPLE_FORMAT = 339
+_PLAIN_CODINGS = (
+    tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE
+)  # fmt: skip
+_PLAIN_COLORS = (
+    tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB
 )  # fmt: skip
 _WHITE_IS_ZERO, _ALPHA, _UNSIGNED, _SIGNED = 0, {1, 2}, 1, 2
 _LARGEST_NUMBER = 2**32 - 1  # of a label
@@ -119,7 +127,7 @@ def page_count(path: str | Path) -> int:
     with _named_errors(path):
         try:
             with Image.open(path) as image:
-                return int(getattr(image, "n_frames", 1))
+                return _pages_of(path, image)
         except Image.UnidentifiedImageError:
             with _opened_by_tifffile(path) as file:
                 return len(file.pages)
@@ -170,9 +178,11 @@ def _read(path: Path, page: int | None, *, as_numbers: bool) -> np.ndarray:
 
 def _stored_pixels(path: Path, page: int | None, *, as_numbers: bool) -> np.ndarray:
     with _named_errors(path):
+        if page is not None and _is_plain(path, page):
+            return _tifffile_pixels(path, page)
         try:
             with Image.open(path) as image:
-                _check_page(path, page, int(getattr(image, "n_frames", 1)))
+                _check_page(path, page, _pages_of(path, image))
                 if page is not None and page > 0:
                     image.seek(page)
                 if not _pillow_cuts(path, image):
@@ -193,6 +203,40 @@ def _opened_by_tifffile(path: Path) -> tifffile.TiffFile:
         file.close()
         raise _cut_off(path, "its pages are listed beyond its end")
     return file
+
+
+def _pages_of(path: Path, image: Image.Image) -> int:
+    """How many pages a file lists, which must be all that ImageJ has put into it.
+
+    Above 4 GB, where a TIFF ends, Fiji lists the first page and writes all others behind it.
+    """
+    pages = int(getattr(image, "n_frames", 1))
+    tags = getattr(image, "tag_v2", {})
+    stated = re.match(r"ImageJ=(?s:.*?)\nimages=(\d+)", str(tags.get(_DESCRIPTION, "")))
+    if stated and int(stated[1]) > pages:
+        bits = sum(tags.get(_BITS_PER_SAMPLE, (1,)))
+        if path.stat().st_size >= int(stated[1]) * image.width * image.height * bits // 8:
+            raise InputError(
+                f"{path} holds {stated[1]} images but lists {pages} of them as its pages, as Fiji "
+                "writes stacks above 4 GB: save it as an image sequence, or in parts"
+            )
+    return pages
+
+
+def _is_plain(path: Path, page: int) -> bool:
+    """Whether tifffile reads a page like Pillow, which would go through all before it each time."""
+    if path.suffix.lower() not in _TIFF_SUFFIXES:
+        return False
+    try:
+        with tifffile.TiffFile(path) as file:
+            kind: Any = file.pages[page].keyframe
+    except _DAMAGE:
+        return False  # Pillow says why, or reads what tifffile does not
+    return (
+        kind.compression in _PLAIN_CODINGS
+        and kind.photometric in _PLAIN_COLORS
+        and kind.bitspersample in (8, 16, 32)
+    )
 
 
 def _check_page(path: Path, page: int | None, pages: int) -> None:
