@@ -21,7 +21,7 @@ from unet_keras.web.answers import Question
 from unet_keras.web.app import make_app
 from unet_keras.web.limits import Limits, Memory, Refusal
 
-from .test_serve import encode
+from .files import encode
 
 IMAGE = encode(np.zeros((4, 4), np.uint8))
 LIMITS = Limits(body_bytes=100_000, pixels=1000, images=2, seconds=1.0, waiting=2)

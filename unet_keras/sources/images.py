@@ -185,7 +185,7 @@ def _stored_pixels(path: Path, page: int | None, *, as_numbers: bool) -> np.ndar
                 _check_page(path, page, _pages_of(path, image))
                 if page is not None and page > 0:
                     image.seek(page)
-                if not _pillow_cuts(path, image):
+                if not pillow_cuts(path, image):
                     return _pillow_pixels(path, image, as_numbers=as_numbers)
                 if image.format == "PNG":
                     return _wide_png_pixels(path.read_bytes())
@@ -249,8 +249,8 @@ def _check_page(path: Path, page: int | None, pages: int) -> None:
         raise InputError(f"{path} has {pages} pages; there is no page {page} (counted from 0).")
 
 
-def _pillow_cuts(path: Path, image: Image.Image) -> bool:
-    """Whether Pillow would silently cut 16 bits a channel down to 8, or two channels to one."""
+def pillow_cuts(path: Path, image: Image.Image) -> bool:
+    """Tell whether Pillow would cut 16 bits a channel down to 8, or two channels to one."""
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         samples = int(tags.get(_SAMPLES_PER_PIXEL, 1))

@@ -9,6 +9,7 @@ the help of other programs. The header must state no more pixels than allowed be
 
 import tempfile
 import warnings
+import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from unet_keras.errors import InputError
 from unet_keras.inference.pictures import fit_image
-from unet_keras.sources.images import read_image
+from unet_keras.sources.images import pillow_cuts, read_image
 from unet_keras.web.limits import Limits, Refusal
 
 SIGNATURES = {
@@ -33,6 +34,7 @@ SIGNATURES = {
     b"MM\0+": ".tif",
     b"BM": ".bmp",
 }
+_DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,12 @@ def _check_header(path: Path, name: str, pixels: int) -> None:
         try:
             with Image.open(path) as image:
                 size, pages = image.size, int(getattr(image, "n_frames", 1))
+                by_tifffile = image.format == "TIFF" and pillow_cuts(path, image)
         except Image.DecompressionBombError:
             raise Refusal(413, f"{name} has more than {pixels} pixels, the most allowed") from None
         except UnidentifiedImageError:
             size, pages = _tiff_header(path, name)
+            by_tifffile = True
         except (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError) as error:
             raise _damaged(name, error) from None
     if size[0] * size[1] > pixels:
@@ -131,6 +135,8 @@ def _check_header(path: Path, name: str, pixels: int) -> None:
         )
     if pages > 1:
         raise Refusal(400, f"{name} is a stack of {pages} pages: post one page at a time")
+    if by_tifffile:
+        _check_segments(path, name)
 
 
 def _tiff_header(path: Path, name: str) -> tuple[tuple[int, int], int]:
@@ -142,6 +148,30 @@ def _tiff_header(path: Path, name: str) -> tuple[tuple[int, int], int]:
             return (page.imagewidth * samples, page.imagelength), len(file.pages)
     except Exception as error:  # tifffile raises whatever a damaged tag leads to
         raise _damaged(name, error) from None
+
+
+def _check_segments(path: Path, name: str) -> None:
+    """Refuse what would unpack to more than the header says: tifffile unpacks it whatever it is."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            if page.compression == tifffile.COMPRESSION.NONE:
+                return
+            if page.compression not in _DEFLATE:
+                coding = tifffile.COMPRESSION(page.compression).name
+                raise Refusal(415, f"{name} is packed as {coding}: save it without, or as ZIP")
+            # Tiles reach beyond the image; damage is told by who reads it.
+            left = 4 * page.nbytes + len(page.dataoffsets) * 2**16
+            for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+                file.filehandle.seek(offset)
+                packed = file.filehandle.read(size)
+                left -= len(zlib.decompressobj().decompress(packed, left)) if left > 0 else 0
+    except Refusal:
+        raise
+    except Exception as error:  # as above
+        raise _damaged(name, error) from None
+    if left <= 0:
+        raise Refusal(413, f"{name} unpacks to more than the {page.nbytes} bytes of its pixels")
 
 
 def _damaged(name: str, error: Exception) -> Refusal:

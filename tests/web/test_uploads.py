@@ -1,0 +1,29 @@
+"""What is decoded of files that clients post, and what is refused before it takes memory."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet_keras.web.limits import Refusal
+from unet_keras.web.uploads import Upload, decode
+
+from .files import bad_images
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+def test_what_only_tifffile_reads_is_taken(rng, compression, tile):
+    image = rng.integers(0, 2**16, (70, 45, 3), np.uint16)
+    content = io.BytesIO()
+    tifffile.imwrite(content, image, photometric="rgb", compression=compression, tile=tile)
+    np.testing.assert_array_equal(decode(Upload("a.tif", content.getvalue()), pixels=9999), image)
+
+
+@pytest.mark.parametrize("case", bad_images().keys() - {"bytes", "five channels"})
+def test_what_is_refused_by_its_content(case):
+    content, status, text = bad_images()[case]
+    with pytest.raises(Refusal) as refused:
+        decode(Upload("x.tif", content), pixels=1_000_000)
+    assert (refused.value.status, text in refused.value.message) == (status, True)
