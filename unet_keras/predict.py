@@ -148,7 +148,12 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 
 def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "list[Picture]":
     """Find the pictures, and refuse models and places of results that cannot be such."""
-    from unet_keras.inference.asking import demand_kept_rows, demand_model, demand_output
+    from unet_keras.inference.asking import (
+        demand_kept_rows,
+        demand_model,
+        demand_output,
+        demand_same_sources,
+    )
     from unet_keras.inference.pictures import find_pictures
 
     pictures = find_pictures(arguments.images, channel=arguments.channel)
@@ -156,6 +161,7 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
         demand_model(model)
     demand_output(arguments.output, pictures)
     demand_kept_rows(Path(arguments.output), pictures, write)
+    demand_same_sources(Path(arguments.output), pictures)
     return pictures
 
 

@@ -77,7 +77,7 @@ def test_values_that_the_training_had_not_are_refused_as_served_ones(
     assert f"{name}.tif has " in text
     assert message in text
     assert [row["image"] for row in rows(tmp_path / "out/counts.csv")] == ["a.png"]
-    assert not list(tmp_path.glob("out/.*"))
+    assert [path.name for path in tmp_path.glob("out/.*")] == [".sources.json"]
     with pytest.raises(Refusal) as refused:
         uploads.fit(image, channels=1, dtype=np.dtype("uint8"), name="it")
     assert message in refused.value.message
@@ -150,6 +150,20 @@ def test_rows_of_other_images_are_not_replaced(run, bright_file, folder, tmp_pat
     status, text = run(bright_file, folder, *output)
     assert status == 2
     assert f"{name} is not of this command and would be replaced" in text
+
+
+def test_results_of_another_plate_are_not_replaced(run, bright_file, folder, tmp_path):
+    """Microscopes name the wells of all plates alike."""
+    other = tmp_path / "plate2"
+    shutil.copytree(folder, other)
+    output = ("--output", tmp_path / "out", "--write", "mask")
+    assert run(bright_file, folder, *output)[0] == 0
+    assert run(bright_file, folder / "a.png", *output)[0] == 0
+    status, text = run(bright_file, other, *output)
+    assert status == 2
+    assert f"holds results of {folder / 'a.png'}, which those of {other / 'a.png'} would" in text
+    folder.rename(tmp_path / "moved")
+    assert run(bright_file, tmp_path / "moved", *output)[0] == 0
 
 
 @pytest.mark.parametrize("held", ["", "[]", '{"images": 1}', '{"images": [3]}', "\xff\xfe"])

@@ -3,6 +3,7 @@
 RESULTS/NAME_mask.png ...   of an earlier run: not segmented again
 RESULTS/counts.csv          of other images: not replaced unasked
 RESULTS/predictions.json    likewise
+RESULTS/.sources.json       which image each name stands for: a second plate's do not replace them
 """
 
 import csv
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
 GROWTH = "growth.png"
+SOURCES = ".sources.json"
 EXCHANGED = {".onnx": "ONNX", ".xml": "OpenVINO"}
 _RESULT = re.compile(r"(.+)_((?:mask|labels|probability)(?:\.ome)?|overlay)\.(?:png|tif)")
 
@@ -110,6 +112,43 @@ def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collect
                 f"as {min(lost)}, and would be replaced: give another --output to keep it, or "
                 "remove it"
             )
+
+
+def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Refuse to replace the results of other images of the same names, as plates have them.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+
+    Raises:
+        InputError: Names both images.
+    """
+    known = _sources_in(output)
+    for picture in pictures:
+        earlier = Path(known.get(picture.title, picture.path))
+        if earlier.resolve() != picture.path.resolve() and earlier.exists():
+            raise InputError(
+                f"{output} holds results of {earlier}, which those of {picture.path} would "
+                "replace: give another --output, or remove it"
+            )
+
+
+def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Note which images the results in a folder are of, before any of them is written."""
+    from unet_keras.inference.writing import whole_file
+
+    known = _sources_in(output) | {one.title: str(one.path.resolve()) for one in pictures}
+    with whole_file(output / SOURCES) as partial:
+        partial.write_text(json.dumps(known), encoding="utf-8")
+
+
+def _sources_in(output: Path) -> dict[str, str]:
+    try:
+        known = json.loads((output / SOURCES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(title): str(path) for title, path in known.items()}
 
 
 def _images_in_table(path: Path) -> set[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.inference import writing
+from unet_keras.inference.asking import keep_sources
 from unet_keras.inference.averaging import Prediction
 from unet_keras.inference.cells import (
     COUNT_COLUMNS,
@@ -112,6 +113,7 @@ def segment_pictures(
         How many failed.
     """
     output.mkdir(parents=True, exist_ok=True)
+    keep_sources(output, pictures)
     job = _Job(model, output, frozenset(write), by_parts)
     counts: list[Row] = []
     failed = 0
