@@ -10,7 +10,7 @@ import pytest
 
 from tests.training.runs import differing, outcome, small_config
 from unet_keras.errors import InputError
-from unet_keras.training import fit, resume
+from unet_keras.training import computation, fit, resume
 from unet_keras.training.resume import complete, newest_state, restore, save_checkpoint
 from unet_keras.training.state import RunState
 
@@ -78,6 +78,33 @@ def test_the_loss_scale_goes_on_too(records: Path, tmp_path: Path) -> None:
         finally:
             keras.config.set_dtype_policy("float32")
     assert differing(*outcomes) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fast_data")
+def test_a_run_goes_on_as_precisely_as_it_was_begun(
+    records: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`auto` is something else on the next machine, such as one without the GPU."""
+    outcomes = []
+    for name in ("whole", "killed"):
+        config = small_config(
+            records, tmp_path / name, "train.precision=auto",
+            "train.phases=[{epochs: 2, augment: none}]",
+        )  # fmt: skip
+        try:
+            monkeypatch.setattr(computation, "resolve_precision", lambda _: "mixed_float16")
+            if name == "killed":
+                train_until(3, config)
+                monkeypatch.setattr(computation, "resolve_precision", lambda _: "float32")
+            outcomes.append(outcome(fit.train(config)))
+        finally:
+            keras.config.set_dtype_policy("float32")
+    assert differing(*outcomes) == []
+    assert caplog.text.count("begun in mixed_float16 and goes on in it, although") == 1
 
 
 @pytest.mark.slow

@@ -24,18 +24,26 @@ logger = logging.getLogger(__name__)
 Logs = dict[str, float] | None
 
 
-def set_up(*, seed: int, precision: str, deterministic: bool) -> None:
+def set_up(*, seed: int, precision: str, deterministic: bool, begun_in: str = "") -> None:
     """Seed every generator of the process and set its precision and determinism.
 
     Args:
         seed: Of Python, NumPy and TensorFlow.
         precision: `float32`, `mixed_float16`, `mixed_bfloat16` or `auto`.
         deterministic: Whether each operation has to compute the same bits each time.
+        begun_in: What `auto` was when the run began, perhaps on another machine: it stays so.
     """
+    chosen = resolve_precision(precision)
+    if begun_in and begun_in != chosen:
+        logger.warning(
+            "the run was begun in %s and goes on in it, although train.precision=%s is %s on this "
+            "machine",
+            begun_in, precision, chosen,
+        )  # fmt: skip
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(resolve_precision(precision))
+    keras.config.set_dtype_policy(begun_in or chosen)
 
 
 def make_strategy(

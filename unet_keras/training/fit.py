@@ -120,7 +120,8 @@ class _Session:
 
     def fit(self) -> None:
         """Train what is left of the phases."""
-        set_up_computation(self.config)
+        set_up_computation(self.config, self.state.precision)
+        self.state.precision = keras.config.dtype_policy().name
         model = compiled_model(self.config, self.manifest, self._stretch)
         if self.state.epoch == 0:
             start_weights(model, self.config)
@@ -215,10 +216,10 @@ def strategy_of(config: Config, manifest: Manifest) -> tf.distribute.Strategy:
     )
 
 
-def set_up_computation(config: Config) -> None:
+def set_up_computation(config: Config, begun_in: str = "") -> None:
     """Seed the process and set its precision and determinism; see `computation.set_up`."""
-    train = config.train
-    set_up(seed=config.seed, precision=train.precision, deterministic=train.deterministic)
+    precision, deterministic = config.train.precision, config.train.deterministic
+    set_up(seed=config.seed, precision=precision, deterministic=deterministic, begun_in=begun_in)
 
 
 def compiled_model(config: Config, manifest: Manifest, stretch: Stretch) -> keras.Model:

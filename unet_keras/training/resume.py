@@ -134,6 +134,7 @@ def _is_sound(state: RunState) -> bool:
     return (
         all(type(count) is int and count >= 0 for count in (*counts, state.best_epoch))
         and all(score is None or isinstance(score, (int, float)) for score in scores)
+        and isinstance(state.precision, str)
         and isinstance(state.history, list)
         and all(isinstance(row, dict) for row in state.history)
     )

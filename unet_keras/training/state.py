@@ -19,6 +19,7 @@ class RunState:
         best_score: Best score of the run.
         best_epoch: Epoch that had it, counted from 1.
         history: One row of figures an epoch.
+        precision: What is computed in, a policy of Keras; empty before it is decided.
     """
 
     epoch: int = 0
@@ -30,6 +31,7 @@ class RunState:
     best_score: float | None = None
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    precision: str = ""
 
     def advance(
         self, stretch: Stretch, steps: int, figures: dict[str, float], monitor: str | None
