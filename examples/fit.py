@@ -15,7 +15,9 @@ def main(records: str = "records/synthetic", epochs: int = 10) -> None:
     training = unet_keras.load_dataset(records, "train", augment=unet_keras.Augmentation(), **shape)
     validation = unet_keras.load_dataset(records, "val", **shape)
 
-    model = unet_keras.build_unet(base_filters=16, mean=manifest.mean, scale=manifest.scale)
+    model = unet_keras.build_unet(
+        base_filters=16, mean=manifest.mean, scale=manifest.scale, input_channels=manifest.channels
+    )
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),
         loss=WeightedSum([WeightedCrossEntropy(), SoftDice()], [1.0, 1.0]),

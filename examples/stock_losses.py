@@ -14,7 +14,7 @@ def main(records: str = "records/synthetic", epochs: int = 10) -> None:
         split: load_dataset(records, split, crop=(256, 256), batch_size=4, weights="sample_weight")
         for split in ("train", "val")
     }
-    image = keras.Input((None, None, 1))
+    image = keras.Input(data["train"].element_spec[0].shape[1:])
     features = layers.Rescaling(1 / 64, offset=-2)(image)
     for dilation in (1, 2, 4, 8, 1):
         features = layers.Conv2D(16, 3, padding="same", dilation_rate=dilation)(features)

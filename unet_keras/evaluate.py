@@ -132,6 +132,12 @@ def _demand_fitting(
             "out, or give it where each of them is evaluated"
         )
     for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key not in ("evaluate", "records.path") and not key.startswith("evaluate."):
+            raise InputError(
+                f"{override} was decided when {runs[0]} was trained: what can be replaced here is "
+                "evaluate.* and records.path"
+            )
         if arguments.tune and override in ("evaluate.split=train", "evaluate.split=test"):
             raise InputError(
                 f"{override} does not go with --tune, which reads the validation split and no "

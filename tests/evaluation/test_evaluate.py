@@ -197,6 +197,8 @@ def test_masks_of_another_tool_are_scored_against_records_and_folders(records, c
         (["a", "b", "c"], "3 folders of runs came: give one RUN_DIR to score, two to compare"),
         (["a", "b", "evaluate.split=val"], "evaluate.split=val is for one RUN_DIR; two are"),
         (["a", "b", "--tune"], "--tune is for one RUN_DIR; two are compared by the scores"),
+        (["a", "targets.kind=boundary"], "targets.kind=boundary was decided when a was trained"),
+        (["a", "--tune", "model.depth=3"], "model.depth=3 was decided when a was trained"),
         (["a", "--tune", "evaluate.split=test"], "evaluate.split=test does not go with --tune"),
         (["a", "--tune-by", "dice"], "--tune-by dice says what --tune makes as high"),
         (["a", "--output", "b"], "--output is for --predictions DIR and --truth DIR"),

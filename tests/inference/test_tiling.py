@@ -211,5 +211,10 @@ def test_a_blend_that_cannot_be(same, valid):
     image = np.zeros((64, 64), np.uint8)
     with pytest.raises(InputError, match="blend=-1 must be at least 0 pixels"):
         predict_tiled(same, image, tile=16, halo=8, blend=-1)
+    with pytest.raises(InputError, match="halo=-4 must be at least 0 pixels"):
+        predict_tiled(same, image, tile=16, halo=-4, blend=8)
+    for size in (0, -1):
+        with pytest.raises(InputError, match=f"batch_size={size} must be at least 1 tile"):
+            predict_tiled(same, image, tile=16, batch_size=size)
     with pytest.raises(InputError, match="blend=4 is for same-padded"):
         predict_tiled(valid, image, tile=16, blend=4)

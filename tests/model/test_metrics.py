@@ -156,3 +156,10 @@ def test_the_background_is_no_class_to_score() -> None:
         Dice(class_index=0)
     with pytest.raises(ValueError, match="None with joined=True"):
         IoU(class_index=1, joined=True)
+
+
+@pytest.mark.parametrize(("channels", "beyond"), [(1, 2), (2, 2), (3, 3)])
+def test_a_class_that_the_network_does_not_have_is_refused(channels: int, beyond: int) -> None:
+    metric = Dice(class_index=beyond)
+    with pytest.raises(ValueError, match=f"class_index={beyond} must be below {max(channels, 2)}"):
+        metric.update_state(np.zeros((1, 4, 4, 2)), np.zeros((1, 4, 4, channels)))

@@ -210,6 +210,28 @@ def test_patience_needs_validation_images(records: Path, tmp_path: Path) -> None
         planning.check_records(replace(manifest, splits=splits), asked, planning.plan(asked, 1))
 
 
+def test_records_without_training_images_claim_no_folder(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = read_manifest(records)
+    splits = manifest.splits | {"train": Split(0, 0, 0, (), {}, "")}
+    monkeypatch.setattr(fit, "read_manifest", lambda _: replace(manifest, splits=splits))
+    with pytest.raises(InputError, match="has no image in split train: nothing could be learned"):
+        fit.train(small_config(records, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_linked_folder_takes_a_run(records: Path, tmp_path: Path) -> None:
+    """As to a larger disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to("disk")
+    fit.claim_run_folder(
+        tmp_path / "run", small_config(records, tmp_path / "run"), read_manifest(records)
+    )
+    assert (tmp_path / "disk" / "config.yaml").exists()
+    assert (tmp_path / "run").is_symlink()
+
+
 def test_a_finished_run_needs_no_records(
     records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

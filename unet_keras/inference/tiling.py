@@ -97,6 +97,8 @@ def predict_tiled(
     geometry = geometry_of(model)
     if tile is None:
         tile = _tile_that_fits(model, size, geometry)
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size} must be at least 1 tile")
     if blend:
         halo = blended_halo(blend, halo, geometry)
     tiles = tile if isinstance(tile, tuple) else (tile, tile)

@@ -98,7 +98,7 @@ def blended_halo(blend: int, halo: int | None, geometry: UNetGeometry) -> int:
     """Return the halo that leaves `halo` pixels around what is blended; None is all of them.
 
     Raises:
-        InputError: Valid convolutions, or a negative blend.
+        InputError: Valid convolutions, or a negative blend or halo.
     """
     if geometry.padding != "same":
         raise InputError(
@@ -107,6 +107,8 @@ def blended_halo(blend: int, halo: int | None, geometry: UNetGeometry) -> int:
         )
     if blend < 0:
         raise InputError(f"blend={blend} must be at least 0 pixels")
+    if halo is not None and halo < 0:
+        raise InputError(f"halo={halo} must be at least 0 pixels")
     return blend + (geometry.receptive_pixels if halo is None else halo)
 
 

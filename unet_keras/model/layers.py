@@ -136,7 +136,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     in float32 and 48% in bfloat16. The moving variance is the unbiased one, as in PyTorch.
 
     Under a strategy with several replicas the statistics are those of all replicas' images, so
-    that results do not depend on the number of devices; Keras's layer computes them then.
+    that training does not depend on the number of devices. Keras's layer computes them then, whose
+    moving variance is the biased one: smaller by a factor of 1 - 1/n for n pixels of a batch, which
+    matters where small images leave few at the bottom of the network.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -62,6 +62,12 @@ class _Overlap(keras.metrics.Metric):
         if sample_weight is not None:
             y_true = with_weight(y_true, sample_weight)
         target = unpack_target(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
+        classes = max(target.class_logits.shape[-1], 2)
+        if self.class_index is not None and self.class_index >= classes:
+            raise ValueError(
+                f"class_index={self.class_index} must be below {classes}, the number of classes "
+                "that the network tells apart."
+            )
         truth, prediction = target.index, self._classify(target.class_logits)
         if self.joined:
             truth = ops.minimum(truth, 1)

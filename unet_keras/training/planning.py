@@ -136,6 +136,11 @@ def check_records(manifest: Manifest, config: Config, stretches: Sequence[Stretc
     Raises:
         InputError: Names what differs.
     """
+    if not manifest.splits["train"].images:
+        raise InputError(
+            f"{config.records.path} has no image in split train: nothing could be learned; make "
+            "records with some (source.fractions, source.lists, or three folds and more)"
+        )
     asked = {
         "targets.sigma_pixels": (config.targets.sigma_pixels, manifest.sigma_pixels),
         "targets.separate_touching": (config.targets.separate_touching, manifest.separate),

@@ -1,5 +1,6 @@
 """A run's folder: made whole, claimed by one config, used by one process at a time."""
 
+import errno
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ def make_run_folder(run: Path, manifest: Path, save_config: Callable[[Path], Non
             f"train.run_dir={run} exists and is no run folder (it has no config.yaml): "
             "give another train.run_dir"
         )
+    run = run.resolve()  # what a link leads to takes files, and the link itself no folder
     scratch = run.with_name(f"{run.name}.unfinished-{os.getpid()}")
     try:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -41,6 +43,10 @@ def make_run_folder(run: Path, manifest: Path, save_config: Callable[[Path], Non
         scratch.rename(run)
     except OSError as error:
         if not (run / "config.yaml").exists():  # another process was not faster
+            if error.errno == errno.EBUSY:
+                raise InputError(
+                    f"train.run_dir={run} is where a disk is mounted: give a folder in it"
+                ) from None
             # A full disk does not say of which file.
             raise OSError(error.errno, error.strerror, str(run)) from None
     finally:
