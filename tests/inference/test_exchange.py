@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -62,6 +63,23 @@ def test_another_runtime_gives_what_keras_gives(same, make_model, rng, tmp_path,
     exchange.export_exchange(same, again, format, metadata={**METADATA, "second": True})
     assert json.loads((again / "metadata.json").read_text())["second"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+@quiet
+@needs("onnx")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_written_in_float32(make_model, rng, tmp_path, policy):
+    """As `train.precision=auto` trains on a GPU, and on CPUs that compute in bfloat16."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = make_model(num_classes=3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert exchange.export_exchange(model, tmp_path / "m", "onnx", metadata=METADATA) <= 1e-4
+    image = rng.integers(0, 256, (48, 64, 1), dtype=np.uint8)
+    found = runtime("onnx", tmp_path / "m")(image[None].astype(np.float32))[0]
+    expected = predict_tiled(model, image)
+    assert 0 < np.abs(found - expected).max() < 0.05, "half precision differs a little"
 
 
 @quiet

@@ -3,7 +3,8 @@
     images         float32 (B, H, W, C)   raw grey values; sizes as the Keras model takes them
     probabilities  float32 (B, H', W', K)  sigmoid (K = 1) or softmax
 
-Keras converts; what comes out is run by the other runtime and must equal Keras before it is put
+Keras converts; a network that computes in half precision is written in float32, which all runtimes
+know. What comes out is run by the other runtime and must equal Keras before it is put
 in its place. Same-padded networks take images of any size; those with valid convolutions take tiles
 of their sizes (`model.geometry.valid_tile_sizes`), mirrored by the caller.
 """
@@ -75,6 +76,7 @@ def export_exchange(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        model = _in_float32(model)
         network = _with_probabilities(model)
         file = partial / FILES[format]
         with _constants_in_the_graph(model):
@@ -92,6 +94,19 @@ def export_exchange(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return difference
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """Return the same network without casts to half precision."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def in_float32(layer: keras.Layer) -> keras.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=in_float32)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _with_probabilities(model: keras.Model) -> keras.Model:

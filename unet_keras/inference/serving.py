@@ -5,7 +5,7 @@
          maps                 float32 (B, H, W, T), only of a network with regression maps
     tiled            images   as above;  tile  int32 ()  side of the tiles, in pixels
       -> the same, but for rounding, in memory that grows with the tile and not with the image
-    encoded          encoded  string (B,)  PNG or JPEG files, each of its own size
+    encoded          encoded  string (B,)  PNG or JPEG files, each of its own size; values as stored
       -> probabilities        float32 (B, H, W, K)  H, W of the largest; smaller ones padded with 0
          sizes                int32 (B, 2)  height and width of each
          maps                 as above
@@ -42,6 +42,7 @@ IMAGE_TYPES = ("uint8", "uint16", "float32")
 
 # What TensorFlow decodes: grey, RGB, RGBA.
 ENCODED_CHANNELS = (1, 3, 4)
+_PNG, _PNG_HEAD = b"\x89PNG\r\n\x1a\n", 25  # up to the bits a channel
 
 Tensors = dict[str, tf.Tensor]
 Prediction = Callable[[tf.Tensor], Tensors]
@@ -229,8 +230,19 @@ def _encoded_prediction(
     """Return the function that decodes images, predicts each by itself and pads the results."""
 
     def decode(file: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(file, channels, dtype, expand_animations=False)
-        return tf.ensure_shape(image, (None, None, channels))
+        def as_stored(kind: tf.DType) -> tf.Tensor:
+            image = tf.io.decode_image(file, channels, kind, expand_animations=False)
+            return tf.cast(tf.ensure_shape(image, (None, None, channels)), dtype)
+
+        # Left to itself, TensorFlow stretches 8 bits over 16 and takes 16 for their upper half.
+        wide = _has_wide_pixels(file)
+        if dtype == tf.uint16:
+            return tf.cond(wide, lambda: as_stored(tf.uint16), lambda: as_stored(tf.uint8))
+        tf.debugging.Assert(
+            tf.logical_not(wide),
+            [f"encoded holds a PNG of 16 bits, but the network was trained on {dtype.name} images"],
+        )
+        return as_stored(dtype)
 
     def predict_one(file: tf.Tensor, largest: tf.Tensor) -> Tensors:
         image = decode(file)
@@ -255,6 +267,13 @@ def _encoded_prediction(
         return {**maps, "sizes": sizes}
 
     return predict_encoded
+
+
+def _has_wide_pixels(file: tf.Tensor) -> tf.Tensor:
+    """Whether a file is a PNG of 16 bits a channel; no other format that is decoded has as many."""
+    head = tf.strings.substr(tf.strings.join([file, "\0" * _PNG_HEAD]), 0, _PNG_HEAD)
+    is_png = tf.strings.substr(head, 0, len(_PNG)) == _PNG
+    return is_png & (tf.strings.substr(head, _PNG_HEAD - 1, 1) == "\x10")
 
 
 def _tile_by_tile(
