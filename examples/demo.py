@@ -79,9 +79,7 @@ def summarize(picture: Path, seconds: float) -> None:
     print(f"report       {RUN / 'evaluation' / 'report.html'}")
     print(f"pictures     {picture} and the others in {PREDICTIONS}")
     print(f"SavedModel   {RUN / 'saved_model'}")
-    print(
-        f"watch        {Path(sys.executable).parent / 'tensorboard'} --logdir {RUN / 'tensorboard'}"
-    )
+    print(f"watch        {Path(sys.executable).parent / 'tensorboard'} --logdir {RUN}")
 
 
 if __name__ == "__main__":

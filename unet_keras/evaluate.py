@@ -7,7 +7,6 @@
 """
 
 import argparse
-import dataclasses
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -195,8 +194,7 @@ def _score(folder: Path, overrides: Sequence[str]) -> None:
     history = folder / "history.csv"
     epochs = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.exists() else 0
     split = config.evaluate.split
-    values = dataclasses.asdict(config)
-    publishing.write_tensorboard(folder / "tensorboard", results, values, split=split, step=epochs)
+    publishing.write_tensorboard(folder / "tensorboard", results, split=split, step=epochs)
     if split == "test":
         publishing.update_metadata(folder / "saved_model", results)
 

@@ -74,7 +74,7 @@ def _command(arguments: argparse.Namespace) -> None:
         return
     folder = train(config)
     logger.info("model:       %s", folder / "model.keras")
-    logger.info("watch:       tensorboard --logdir %s", folder / "tensorboard")
+    logger.info("watch:       tensorboard --logdir %s", folder)
     logger.info("score it:    python -m unet_keras.evaluate %s", folder)
 
 

@@ -9,16 +9,11 @@ import keras
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from unet_keras.config import load
 from unet_keras.errors import InputError
-from unet_keras.evaluation.publishing import (
-    hyperparameters,
-    update_metadata,
-    write_tensorboard,
-)
+from unet_keras.evaluation.publishing import update_metadata, write_tensorboard
 from unet_keras.evaluation.report import write_report
 from unet_keras.evaluation.summary import Evaluation
 from unet_keras.inference.loading import Run, describe_run, stale_scores
@@ -26,8 +21,6 @@ from unet_keras.inference.scored import final_scores, scored_state
 from unet_keras.records.manifest import read_manifest
 
 from .made_cases import made_case
-
-CONFIG = dataclasses.asdict(load(overrides=["seed=7", "augment.grid=[4, 5]"]))
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +35,6 @@ def read_back(folder):
     events.Reload()
     scalars = {}
     for tag in events.Tags()["tensors"]:
-        if tag.startswith("_hparams_"):
-            continue
         (event,) = events.Tensors(tag)
         scalars[tag] = (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
     return events, scalars
@@ -52,7 +43,7 @@ def read_back(folder):
 def test_scores_come_back_as_scalars_and_replace_earlier_ones(tmp_path, results):
     folder = tmp_path / "run" / "tensorboard"
     for step in (3, 12):
-        target = write_tensorboard(folder, results, CONFIG, split="test", step=step)
+        target = write_tensorboard(folder, results, split="test", step=step)
     assert target == folder / "evaluation-test"
     assert len(list(target.iterdir())) == 1
     _, scalars = read_back(target)
@@ -70,22 +61,8 @@ def test_a_file_in_their_place_is_named_in_one_line(tmp_path, results, place):
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("a file")
     with pytest.raises(InputError, match=r"evaluation-test cannot be written \(") as said:
-        write_tensorboard(tmp_path / "tensorboard", results, CONFIG, split="test")
+        write_tensorboard(tmp_path / "tensorboard", results, split="test")
     assert str(said.value).endswith("make it writable, or remove what is in its place")
-
-
-def test_hyperparameters_come_with_them(tmp_path, results):
-    target = write_tensorboard(tmp_path / "run" / "tensorboard", results, CONFIG, split="val")
-    events, _ = read_back(target)
-    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    data = plugin_data_pb2.HParamsPluginData.FromString(content)
-    values = data.session_start_info.hparams
-    assert values["seed"].number_value == 7
-    assert values["model.depth"].number_value == CONFIG["model"]["depth"]
-    assert values["augment.grid"].string_value == "(4, 5)"
-    assert values["augment.flip"].bool_value is True
-    assert "train.run_dir" not in values
-    assert set(values) == set(hyperparameters(CONFIG))
 
 
 RULES = {

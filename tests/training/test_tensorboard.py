@@ -2,12 +2,14 @@
 
 import io
 import json
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.browser import CHROMIUM, Browser
+from unet_keras.evaluation.publishing import write_tensorboard
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,11 +28,17 @@ pytestmark = [
 @pytest.fixture
 def address(watched: Path) -> Iterator[str]:
     """Where `tensorboard --logdir` serves a run."""
+    with serving(watched) as address:
+        yield address
+
+
+@contextmanager
+def serving(run: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     tensorboard = Path(sys.executable).with_name("tensorboard")
-    command = [tensorboard, "--logdir", watched, "--host", "127.0.0.1", "--port", str(port)]
+    command = [tensorboard, "--logdir", run, "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             yield f"http://127.0.0.1:{port}/"
@@ -42,15 +51,15 @@ def fetch(address: str) -> bytes:
         return answer.read()
 
 
-def runs_shown(address: str) -> list[str]:
-    """Return the runs once TensorBoard has read all three."""
+def runs_shown(address: str, count: int = 3) -> list[str]:
+    """Return the runs once TensorBoard has read all of them."""
     runs: list[str] = []
     for _ in range(400):
         try:
             runs = json.loads(fetch(f"{address}data/runs"))
         except OSError:
             time.sleep(0.5)
-        if len(runs) == 3:
+        if len(runs) == count:
             break
         time.sleep(0.2)
     return runs
@@ -91,22 +100,30 @@ def test_a_browser_shows_curves_and_panels(address: str, watched: Path, tmp_path
     assert json.loads(shown["text"]) == {"tensorboard": ["config"]}
 
 
-def test_runs_can_be_compared_by_their_final_scores(address: str, watched: Path) -> None:
-    runs_shown(address)
-    request = urllib.request.Request(
-        f"{address}data/plugin/hparams/session_groups",
-        json.dumps(
-            {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_RUNNING"],
-             "colParams": [{"metric": {"group": "validation", "tag": "best/dice"}}],
-             "startIndex": 0, "sliceSize": 10}
-        ).encode(),
-        {"Content-Type": "application/json"},
-    )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        (group,) = json.loads(answer.read())["sessionGroups"]
+def test_runs_can_be_compared_by_their_final_scores(watched: Path, tmp_path: Path) -> None:
+    """With the folder that `train` prints, and one line a run also after `evaluate`."""
+    run = tmp_path / "run"
+    shutil.copytree(watched, run)
+    tested = {"overall": {"dice": 0.75, "segmentation_accuracy": 0.25, "count_r2": None}}
+    write_tensorboard(run / "tensorboard", tested, split="test", step=3)
+    columns = [("validation", "best/dice"), ("evaluation-test", "test/dice")]
+    asked = {
+        "experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_RUNNING"],
+        "colParams": [{"metric": {"group": group, "tag": tag}} for group, tag in columns],
+        "startIndex": 0, "sliceSize": 10,
+    }  # fmt: skip
+    with serving(run) as address:
+        assert "tensorboard/evaluation-test" in runs_shown(address, 4)
+        request = urllib.request.Request(
+            f"{address}data/plugin/hparams/session_groups", json.dumps(asked).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            (group,) = json.loads(answer.read())["sessionGroups"]
     assert group["hparams"]["train.phases.0.learning_rate"] == 0.01
     assert group["hparams"]["train.precision"] == "mixed_float16"
     scores = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
-    rows = [line.split(",") for line in (watched / "history.csv").read_text().splitlines()]
+    rows = [line.split(",") for line in (run / "history.csv").read_text().splitlines()]
     dice = max(float(row[rows[0].index("val_dice")]) for row in rows[1:])
     assert scores["best/dice"] == pytest.approx(dice)
+    assert (scores["test/dice"], scores["test/segmentation_accuracy"]) == (0.75, 0.25)

@@ -1,7 +1,7 @@
 """Where scores go besides the report: TensorBoard, and the SavedModel that was exported before.
 
-    RUN/tensorboard/evaluation-SPLIT     the scores of this evaluation, as scalars and as the final
-                                         scores of the run's hyperparameters
+    RUN/tensorboard/evaluation-SPLIT     the scores of this evaluation, as scalars; the HParams tab
+                                         shows those of the test split beside the run
     RUN/saved_model/metadata.json        key `scores`, what `unet_keras.export` writes there too
 
 Scores are those of all images together; those that do not exist are left out.
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.files import unwritable, write_text
@@ -23,15 +22,10 @@ from unet_keras.inference.scored import final_scores, unlike
 
 logger = logging.getLogger(__name__)
 
-# what tells runs apart; the other sections say where files lie and how they are scored
-SECTIONS = ("targets", "pipeline", "augment", "model", "loss", "train")
-_PLACES = ("train.run_dir",)
-
 
 def write_tensorboard(
     folder: Path,
     results: Mapping[str, Any],
-    config: Mapping[str, Any],
     *,
     split: str,
     step: int = 0,
@@ -41,7 +35,6 @@ def write_tensorboard(
     Args:
         folder: Of TensorBoard's files of the run.
         results: From `Evaluation.results`.
-        config: Of the run, by section and key, for its hyperparameters.
         split: What was evaluated.
         step: Where the scores lie on the horizontal axis: the epochs the network was trained for.
 
@@ -56,30 +49,12 @@ def write_tensorboard(
     try:
         writer = tf.summary.create_file_writer(str(target))
         with writer.as_default():
-            hparams.hparams(hyperparameters(config), trial_id=folder.resolve().parent.name)
             for name, value in final_scores(results).items():
                 tf.summary.scalar(f"{split}/{name}", float(value), step)
         writer.close()
     except (tf.errors.OpError, OSError) as error:
         raise unwritable(target, error) from None
     return target
-
-
-def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """The values of a config that tell runs apart.
-
-    Args:
-        config: By section and key.
-
-    Returns:
-        Numbers and texts by `section.key`; lists and tuples as text.
-    """
-    values: dict[str, bool | int | float | str] = {"seed": config["seed"]}
-    for section in SECTIONS:
-        for key, value in config[section].items():
-            plain = isinstance(value, bool | int | float | str)
-            values[f"{section}.{key}"] = value if plain else str(value)
-    return {key: value for key, value in values.items() if key not in _PLACES}
 
 
 def update_metadata(saved_model: Path, results: Mapping[str, Any]) -> bool:

@@ -50,19 +50,25 @@ class Board:
         with self._writer(side).as_default():
             tf.summary.experimental.write_raw_pb(serialized, epoch)
 
-    def hyperparameters(self, values: Mapping[str, Any], scores: Mapping[str, str]) -> None:
+    def hyperparameters(
+        self, values: Mapping[str, Any], scores: Mapping[str, Mapping[str, str]]
+    ) -> None:
         """Show a run in the HParams tab, where runs are compared.
+
+        TensorBoard finds the scores where it watches a folder above this one, such as the run's.
 
         Args:
             values: Hyperparameters by name, nested or not.
-            scores: Name shown for each validation curve whose last point is a score of the run.
+            scores: By folder of curves below this one, such as `validation`: the name shown for
+                each curve whose last point is a score of the run.
         """
         leaves = leaves_of(values)
         described = hparams.hparams_config_pb(
             hparams=[hparams.HParam(name) for name in leaves],
             metrics=[
-                hparams.Metric(tag, group="validation", display_name=name)
-                for tag, name in scores.items()
+                hparams.Metric(tag, group=side, display_name=name)
+                for side, curves in scores.items()
+                for tag, name in curves.items()
             ],
         )
         for made in (described, hparams.hparams_pb(leaves)):

@@ -43,7 +43,7 @@ from unet_keras.training.planning import (
 from unet_keras.training.rate_finder import draw_curve, find_rate
 from unet_keras.training.resume import complete, newest_state, restore
 from unet_keras.training.run_folder import sole_user
-from unet_keras.training.scalars import BEST, Scalars
+from unet_keras.training.scalars import BEST, TESTED, Scalars
 from unet_keras.training.speed import Profile, Speed
 from unet_keras.training.start import read_weights, take_weights
 from unet_keras.training.state import RunState
@@ -345,5 +345,5 @@ def describe_run(board: Board, config: Config, run: Path) -> None:
     values = asdict(config)
     chosen = {name: values[name] for name in HYPERPARAMETERS} | {"seed": config.seed}
     del chosen["train"]["run_dir"]
-    board.hyperparameters(chosen, BEST)
+    board.hyperparameters(chosen, {"validation": BEST, "evaluation-test": TESTED})
     board.flush()

@@ -10,6 +10,8 @@ Logs = dict[str, float] | None
 
 # Their last points are what model.keras, the best epoch's network, scores.
 BEST = {"best/dice": "Dice", "best/iou": "IoU", "best/loss": "loss"}
+# What `evaluate` adds.
+TESTED = {"test/dice": "test Dice", "test/segmentation_accuracy": "test SA"}
 
 
 class Scalars(keras.callbacks.Callback):
