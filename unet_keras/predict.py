@@ -149,6 +149,7 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "list[Picture]":
     """Find the pictures, and refuse models and places of results that cannot be such."""
     from unet_keras.inference.asking import (
+        demand_kept_outlines,
         demand_kept_rows,
         demand_model,
         demand_output,
@@ -162,6 +163,8 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
     demand_output(arguments.output, pictures)
     demand_kept_rows(Path(arguments.output), pictures, write)
     demand_same_sources(Path(arguments.output), pictures)
+    if "rois" in write:
+        demand_kept_outlines(Path(arguments.output), pictures)
     return pictures
 
 

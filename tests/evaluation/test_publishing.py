@@ -144,7 +144,9 @@ def test_an_export_takes_the_scores_of_the_test_split_only(run, results):
     evaluate_again(run, results, split="val")
     metadata = describe_run(run)
     assert metadata["scores"] is None
-    assert "in records, split; evaluate again: python -m" in stale_scores(run.folder, metadata)
+    told = stale_scores(run.folder, metadata)
+    assert "is of split val, and those of test images alone are exported" in told
+    assert told.endswith(f"python -m unet_keras.evaluate {run.folder} evaluate.split=test")
     shutil.rmtree(run.folder / "evaluation")
     metadata = describe_run(run)
     assert metadata["scores"] is None

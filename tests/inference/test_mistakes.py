@@ -3,11 +3,13 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from roifile import ImagejRoi
 
 from tests.inference.test_predict import rows
 from unet_keras.errors import InputError
@@ -164,6 +166,49 @@ def test_results_of_another_plate_are_not_replaced(run, bright_file, folder, tmp
     assert f"holds results of {folder / 'a.png'}, which those of {other / 'a.png'} would" in text
     folder.rename(tmp_path / "moved")
     assert run(bright_file, tmp_path / "moved", *output)[0] == 0
+
+
+def test_results_of_another_ending_are_not_replaced(run, bright_file, folder, tmp_path):
+    output = ("--output", tmp_path / "out", "--write", "mask")
+    assert run(bright_file, folder, *output)[0] == 0
+    (tmp_path / "b").mkdir()
+    Image.new("L", (50, 40)).save(tmp_path / "b" / "a.tif")
+    status, text = run(bright_file, tmp_path / "b", *output)
+    assert status == 2
+    assert f"holds results of {folder / 'a.png'}, which those of" in text
+
+
+def test_corrected_outlines_are_not_replaced(run, bright_file, folder, tmp_path):
+    image = np.zeros((40, 50), np.uint8)
+    image[5:20, 5:20] = 255
+    Image.fromarray(image).save(folder / "a.png")
+    output = ("--output", tmp_path / "out", "--write", "rois")
+    for _ in range(2):
+        assert run(bright_file, folder, *output)[0] == 0
+    path = tmp_path / "out" / "a_rois.zip"
+    (roi,) = ImagejRoi.fromfile(path)
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as file:  # as the ROI Manager saves it
+        file.writestr("1.roi", roi.tobytes())
+    before = path.read_bytes()
+    status, text = run(bright_file, folder, *output)
+    assert status == 2
+    assert "a_rois.zip was changed since it was written, and would be replaced: move it" in text
+    assert run(bright_file, folder, *output[:2], "--write", "mask")[0] == 0
+    assert path.read_bytes() == before
+
+
+def test_images_in_folders_below_are_told(run, bright_file, folder, tmp_path):
+    (folder / "deeper").mkdir()
+    shutil.copy(folder / "a.png", folder / "deeper" / "b.png")
+    for place in (folder / "results", tmp_path / "out"):  # results below are no images
+        status, text = run(bright_file, folder, "--output", place)
+        assert status == 0
+        assert "left out: 1 image in folders below" in text
+    pattern = f"{folder}/**/*.png"
+    status, text = run(bright_file, pattern, "--output", tmp_path / "all", "--write", "csv")
+    assert (status, "in folders below" in text) == (0, False)
+    assert {row["image"] for row in rows(tmp_path / "all/counts.csv")} == {"a.png", "b.png"}
 
 
 @pytest.mark.parametrize("held", ["", "[]", '{"images": 1}', '{"images": [3]}', "\xff\xfe"])

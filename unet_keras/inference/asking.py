@@ -3,6 +3,7 @@
 RESULTS/NAME_mask.png ...   of an earlier run: not segmented again
 RESULTS/counts.csv          of other images: not replaced unasked
 RESULTS/predictions.json    likewise
+RESULTS/NAME_rois.zip       corrected in ImageJ: not replaced
 RESULTS/.sources.json       which image each name stands for: a second plate's do not replace them
 """
 
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_keras.errors import InputError
+from unet_keras.sources.base import counted
+from unet_keras.sources.listing import list_images
 
 if TYPE_CHECKING:
     from unet_keras.inference.pictures import Picture
@@ -126,7 +129,7 @@ def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
     """
     known = _sources_in(output)
     for picture in pictures:
-        earlier = Path(known.get(picture.title, picture.path))
+        earlier = Path(known.get(picture.name, picture.path))
         if earlier.resolve() != picture.path.resolve() and earlier.exists():
             raise InputError(
                 f"{output} holds results of {earlier}, which those of {picture.path} would "
@@ -138,7 +141,7 @@ def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
     """Note which images the results in a folder are of, before any of them is written."""
     from unet_keras.inference.writing import whole_file
 
-    known = _sources_in(output) | {one.title: str(one.path.resolve()) for one in pictures}
+    known = _sources_in(output) | {one.name: str(one.path.resolve()) for one in pictures}
     with whole_file(output / SOURCES) as partial:
         partial.write_text(json.dumps(known), encoding="utf-8")
 
@@ -148,7 +151,28 @@ def _sources_in(output: Path) -> dict[str, str]:
         known = json.loads((output / SOURCES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {str(title): str(path) for title, path in known.items()}
+    return {str(name): str(path) for name, path in known.items()}
+
+
+def demand_kept_outlines(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Refuse to replace outlines that somebody has corrected.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+
+    Raises:
+        InputError: Names the first such file.
+    """
+    from unet_keras.inference.writing import is_corrected
+
+    for picture in pictures:
+        path = output / f"{picture.name}_rois.zip"
+        if path.exists() and is_corrected(path):
+            raise InputError(
+                f"{path} was changed since it was written, and would be replaced: move it, or give "
+                "another --output"
+            )
 
 
 def _images_in_table(path: Path) -> set[str]:
@@ -159,6 +183,20 @@ def _images_in_table(path: Path) -> set[str]:
 def _images_in_coco(path: Path) -> set[str]:
     with path.open(encoding="utf-8") as file:
         return {str(image["file_name"]) for image in json.load(file)["images"]}
+
+
+def tell_images_below(folder: Path) -> None:
+    """Say that images in the folders of a folder are not segmented, but for results."""
+    below = [
+        path
+        for path in list_images(folder, recursive=True)
+        if path.parent != folder and not _RESULT.fullmatch(path.name) and path.name != GROWTH
+    ]
+    if below:
+        logger.warning(
+            "left out: %s in folders below %s, such as %s; '%s/**/*.*' takes them",
+            counted(len(below), "image"), folder, below[0], folder,
+        )  # fmt: skip
 
 
 def without_results(paths: Sequence[Path]) -> list[Path]:

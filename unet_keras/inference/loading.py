@@ -309,6 +309,12 @@ def stale_scores(folder: Path, metadata: Mapping[str, Any]) -> str | None:
     differing = unlike(evaluated, metadata) if evaluated is not None else []
     if not differing:
         return None
+    if evaluated is not None and "split" in differing:
+        return (
+            f"scores are left out: {file} is of split {evaluated.get('scored', {}).get('split')}, "
+            "and those of test images alone are exported; where the records have some: python -m "
+            f"unet_keras.evaluate {folder} evaluate.split=test"
+        )
     return (
         f"scores are left out: {file} differs from what is exported in {', '.join(differing)}; "
         f"evaluate again: python -m unet_keras.evaluate {folder}"

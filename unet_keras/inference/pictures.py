@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from unet_keras.errors import InputError
-from unet_keras.inference.asking import without_results
+from unet_keras.inference.asking import tell_images_below, without_results
 from unet_keras.sources.base import counted
 from unet_keras.sources.channels import fit_channels
 from unet_keras.sources.images import page_count, read_image
@@ -79,6 +79,8 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
             paths = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
             if not paths:
                 raise InputError(f"No file matches {argument}; check the pattern and the folder.")
+        elif paths[0].is_dir():
+            tell_images_below(paths[0])
         files |= dict.fromkeys(image for entry in paths for image in list_images(entry))
     found: dict[str, Picture] = {}
     mixed: list[str] = []

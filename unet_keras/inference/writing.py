@@ -10,6 +10,7 @@ cells.csv counts.csv  a line a cell, a line an image
 """
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -94,7 +95,8 @@ def write_rois(path: Path, labels: np.ndarray) -> None:
     """Write the outline of each cell as an ImageJ polygon, named by its number.
 
     Points lie between pixels, so that exactly the cell's pixels have their centers inside. Holes
-    are not cut out; a cell in several pieces gives an outline for each: `12`, `12-2`.
+    are not cut out; a cell in several pieces gives an outline for each: `12`, `12-2`. The zip's
+    comment says what was written, by which outlines that were corrected since are told.
 
     Args:
         path: The file.
@@ -107,6 +109,21 @@ def write_rois(path: Path, labels: np.ndarray) -> None:
             roi.options |= ROI_OPTIONS.SUB_PIXEL_RESOLUTION
             roi.name = name
             file.writestr(f"{name}.roi", roi.tobytes())
+        file.comment = _seal(file)
+
+
+def is_corrected(path: Path) -> bool:
+    """Tell whether outlines are not as `write_rois` has written them."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.comment != _seal(file)
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
+def _seal(file: zipfile.ZipFile) -> bytes:
+    sums = ",".join(f"{entry.filename} {entry.CRC}" for entry in file.infolist())
+    return b"unet_keras " + hashlib.sha256(sums.encode()).hexdigest().encode()
 
 
 def _outlines(labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

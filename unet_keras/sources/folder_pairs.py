@@ -45,14 +45,24 @@ class ImageMask(NamedTuple):
     page: int | None
 
 
+def outlines_below(masks: Path) -> list[Path]:
+    """The outlines of ImageJ in a folder, or the file if it is one."""
+    try:
+        files = list_images(masks, recursive=True, suffixes=OUTLINES)
+    except InputError:
+        return []
+    return [file for file in files if file.suffix.lower() in OUTLINES]
+
+
 def only_outlines(masks: Path) -> bool:
     """Whether a folder holds ImageJ's outlines and no image, or is a file of them."""
-    for suffixes in (SUFFIXES, OUTLINES):
-        try:
-            files = list_images(masks, recursive=True, suffixes=suffixes)
-        except InputError:
-            continue
-        return files[0].suffix.lower() in OUTLINES
+    outlines = outlines_below(masks)
+    if masks.is_file() or not outlines:
+        return bool(outlines)
+    try:
+        list_images(masks, recursive=True)
+    except InputError:
+        return True
     return False
 
 
@@ -139,11 +149,8 @@ def _partners(
 
 def _or_outlines(masks: Path, taken: Sequence[Path]) -> str:
     """What to add where a folder holds outlines that were not looked at."""
-    try:
-        found = list_images(masks, recursive=True, suffixes=OUTLINES)
-    except InputError:
-        return ""
-    return "" if found[0] in taken else ", or take its outlines of ImageJ: source.mask_kind=rois"
+    unseen = set(outlines_below(masks)).difference(taken)
+    return ", or take its outlines of ImageJ: source.mask_kind=rois" if unseen else ""
 
 
 def _key(file: Path, folder: Path) -> str:

@@ -25,6 +25,7 @@ from unet_keras.sources.folder_pairs import (
     decide_kind,
     mask_values,
     only_outlines,
+    outlines_below,
     pair_files,
 )
 from unet_keras.sources.folder_splits import (
@@ -166,6 +167,12 @@ def folder_references(
     if kind == "auto":
         kind = decide_kind(pairs)
         logger.info("%s: %d masks taken as %s", masks, len(pairs), kind)
+        if left := outlines_below(Path(masks)):
+            logger.warning(
+                "%s holds outlines of ImageJ too, such as %s, which are left out: "
+                "source.mask_kind=rois takes them instead",
+                masks, left[0].name,
+            )  # fmt: skip
     values = tuple(class_values) if kind == "classes" else ()
     if kind == "classes" and not values:
         values = tuple(sorted(set().union(*map(mask_values, pairs))))
