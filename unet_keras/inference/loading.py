@@ -21,8 +21,8 @@ from unet_keras.inference.tiling import predict_tiled
 from unet_keras.model.geometry import map_channels
 from unet_keras.model.pretrained import resolve
 from unet_keras.model.saved import load_model
-from unet_keras.pipeline.kinds import class_names, parts_touching
-from unet_keras.records.manifest import MANIFEST_NAME, read_manifest
+from unet_keras.pipeline.kinds import class_names, num_outputs, parts_touching
+from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 # Of the network that ships, beside its `model.keras`.
 PACKED = "metadata.json"
@@ -114,10 +114,17 @@ class Predictor:
         Raises:
             InputError: Another shape, number of channels or range of values.
         """
+        learned = self.metadata.get("learned", "cells")
+        return as_cells(self.planes(image, tile=tile), learned, self.maps)
+
+    def planes(self, image: np.ndarray, *, tile: int | None = None) -> np.ndarray:
+        """Predict what the network itself says: K probabilities and T maps, float32 (H, W, K+T).
+
+        Args and Raises are those of a call.
+        """
         if self.normalized_to is not None:
             image = self.normalized_to.match(image)
-        predicted = self._predict(image, tile or self._tile)
-        return as_cells(predicted, self.metadata.get("learned", "cells"), self.maps)
+        return self._predict(image, tile or self._tile)
 
 
 def place_of(model: Path | str) -> Path:
@@ -243,7 +250,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         run: Opened with the overrides that were tuned for it.
 
     Returns:
-        Classes, what was learned of them (`targets.kind`), normalization, type and channels of the
+        Classes, what was learned of them (`targets.kind`), the planes of the probabilities that the
+        network gives, normalization, type and channels of the
         images, how probabilities become instances, pixel size in micrometres (None where it is not
         known), what it was trained on and under which license, the lowest and highest grey values
         and areas seen there, versions, digests of the network and of the test images, scores of
@@ -263,6 +271,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "classes": list(classes),
         "learned": learned,
+        "planes": _planes(run.config, manifest),
         "image_dtype": manifest.image_dtype,
         "channels": manifest.channels,
         "normalization": {"mean": manifest.mean, "scale": manifest.scale},
@@ -289,6 +298,14 @@ def describe_run(run: Run) -> dict[str, Any]:
         "test_digest": manifest.splits["test"].source_digest,
     }
     return {**metadata, **_own_scores(run.folder, metadata)}
+
+
+def _planes(config: Config, manifest: Manifest) -> list[str]:
+    """What each plane of a network's probabilities is of."""
+    kind = config.targets.kind
+    names = class_names(manifest, kind)
+    background_too = num_outputs(manifest, kind, config.model.output) == len(names)
+    return list(names if background_too else names[1:])
 
 
 def stale_scores(folder: Path, metadata: Mapping[str, Any]) -> str | None:

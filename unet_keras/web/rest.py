@@ -41,8 +41,10 @@ def predict(body: bytes, predictor: Predictor, limits: Limits) -> dict[str, Any]
         limits: Of the request.
 
     Returns:
-        `predictions` or `outputs`, for JSON: of each image its probabilities as lists (H, W, K),
-        and with `encoded` its `sizes`, height and width in pixels.
+        `predictions` or `outputs`, for JSON, what the SavedModel gives: of each image its
+        `probabilities` as lists (H, W, K), background and outlines among them where these were
+        learned (`planes` of `metadata.json`); `maps`, (H, W, T), of a network with such; and with
+        `encoded` its `sizes`, height and width in pixels.
 
     Raises:
         Refusal: 400 for what is no such request, 413 where it is too large, 415 and 422 for files
@@ -183,10 +185,12 @@ def _predict(images: list[np.ndarray], predictor: Predictor, tile: int | None) -
         fit(image, channels=predictor.channels, dtype=predictor.image_dtype, name=f"image {number}")
         for number, image in enumerate(images, 1)
     ]
-    predicted = [predictor(image, tile=tile_for(image.shape, tile)) for image in fitted]
+    predicted = [predictor.planes(image, tile=tile_for(image.shape, tile)) for image in fitted]
     sizes = np.array([maps.shape[:2] for maps in predicted])
     height, width = sizes.max(axis=0)
     padded = np.zeros((len(images), height, width, predicted[0].shape[-1]), np.float32)
     for target, maps in zip(padded, predicted, strict=True):
         target[: maps.shape[0], : maps.shape[1]] = maps
-    return {"probabilities": padded.tolist(), "sizes": sizes.tolist()}
+    classes = padded.shape[-1] - predictor.maps
+    outputs = {"probabilities": padded[..., :classes].tolist(), "sizes": sizes.tolist()}
+    return outputs | ({"maps": padded[..., classes:].tolist()} if predictor.maps else {})
