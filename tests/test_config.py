@@ -92,6 +92,10 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("seed", r"'seed' is no override: write key.path=value"),
         ("pipeline.crop=[1, 2, 3]", r"pipeline.crop=.1, 2, 3..*default is pipeline.crop=.256"),
         ("pipeline.crop=[1, a]", r"pipeline.crop=.1, .a..: an element could not be converted"),
+        (
+            "pipeline.crop.0=128",
+            r"crop.0=128: give all of its values, in brackets, such as pipeline.crop=\[256,256\]",
+        ),
         ("pipeline.crop=[0, 16]", r"pipeline.crop=0 must be above 0"),
         ("pipeline=null", r"pipeline=None"),
         ("train.phases.4.epochs=1", r"train.phases.4.epochs=1: there is no such element"),

@@ -74,7 +74,7 @@ def run_script(main: Callable[..., object]) -> NoReturn:
     for parameter in parameters:
         name, default = parameter.name, parameter.default
         if parameter.kind is parameter.VAR_POSITIONAL:
-            parser.add_argument(name, nargs="*", metavar="key.path=value")
+            parser.add_argument(name, nargs="*", default=[], metavar="key.path=value")
         elif parameter.kind is parameter.KEYWORD_ONLY:
             option = f"--{name.replace('_', '-')}"
             parser.add_argument(

@@ -234,7 +234,10 @@ def _nested(name: str) -> str:
 
 def _example(key: str) -> str:
     """Show a key that takes several values with its default; nothing for other keys."""
-    default = flatten(Config()).get(key)
+    known = flatten(Config())
+    parent, _, element = key.rpartition(".")
+    key = parent if element.isdigit() and parent in known else key
+    default = known.get(key)
     if not isinstance(default, list | tuple) or not default:
         return ""
     return f", such as {key}=[{','.join(map(str, default))}]"
@@ -262,6 +265,7 @@ def _one_line(error: Exception) -> str:
     """Return the message without OmegaConf's further lines about where it happened."""
     text = str(error).split("\n    full_key")[0].split("\n    object_type")[0]
     text = text.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element")
+    text = text.replace("TupleConfig is immutable", "give all of its values, in brackets")
     text = re.sub(
         r"Invalid value assigned: \w+ is not a TupleConfig, ListConfig, list, or tuple\.?",
         "several values in brackets are expected", text,

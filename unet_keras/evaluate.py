@@ -281,6 +281,7 @@ def _scored_masks(
     from unet_keras.evaluation.masks import MaskFolder, folder_truth, score_masks
     from unet_keras.evaluation.summary import Evaluation
     from unet_keras.records.manifest import MANIFEST_NAME
+    from unet_keras.sources.base import counted
 
     settings, truth = config.evaluate, Path(arguments.truth)
     details: dict[str, object] = {"predictions": predictions.path, "truth": truth}
@@ -305,6 +306,12 @@ def _scored_masks(
     evaluation = Evaluation(threshold=settings.threshold, membranes=settings.membranes)
     with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
         score_masks(truths, predictions, evaluation, separate=separate, progress=bar.update)
+    left = predictions.unasked()
+    if left and "split" not in details:  # which says that other images are left out
+        logger.warning(
+            "left out: %s in %s without a truth in %s, such as %s",
+            counted(len(left), "prediction"), predictions.path, truth, left[0].name,
+        )  # fmt: skip
     return evaluation, details
 
 

@@ -68,6 +68,16 @@ def test_pages_of_stacks_are_found_as_predict_names_them(tmp_path):
         folder.labels("volume-9", LABELS.shape)
 
 
+def test_what_nobody_asks_for_is_known(tmp_path):
+    for name in ("a_labels.tif", "a_mask.png", "a_probability.tif", "a_overlay.png", "b.png"):
+        write(tmp_path / name, LABELS.astype(np.uint8))
+    folder = MaskFolder(tmp_path)
+    folder.labels("a.tif", LABELS.shape)
+    assert folder.unasked() == [tmp_path / "b.png"]
+    folder.labels("b.tif", LABELS.shape)
+    assert folder.unasked() == []
+
+
 def test_truth_and_prediction_may_each_carry_an_ending(tmp_path):
     write(tmp_path / "truth/deep/a_label.png", LABELS)
     write(tmp_path / "predicted/a_pred.tif", LABELS)

@@ -34,7 +34,7 @@ def test_the_seed_alone_decides() -> None:
     [
         (WELLS, 1, "folds=1 must be at least 2"),
         (WELLS, 6, r"6 folds need at least as many groups, but the 13 images are of 5 \(A1, A2"),
-        (["all"] * 9, 5, "of 1 .all.: take fewer folds or another group_pattern"),
+        (["all"] * 9, 5, "of 1 .all.: take fewer folds or another pattern of the group"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(groups: list[str], folds: int, message: str) -> None:

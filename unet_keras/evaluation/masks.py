@@ -11,7 +11,7 @@ edges. A file with several is a label map, a number an instance, unless `kind` s
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +29,7 @@ KINDS = ("auto", "binary", "labels")
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
 # what comes behind an image's name: nothing, ours, those of Cellpose, StarDist and others
 ENDINGS = ("", "_labels", "_label", "_instances", "_cp_masks", "_masks", "_mask", "_seg", "_pred")
-PROBABILITY = "_probability"
+PROBABILITY, _OVERLAY = "_probability", "_overlay"
 _FEW_VALUES, _MANY_PIECES = 16, 3
 _GREY = 128
 
@@ -48,6 +48,7 @@ class MaskFolder:
 
     path: Path
     kind: str = "auto"
+    _found: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -116,8 +117,15 @@ class MaskFolder:
                         f"{found[0]} and {found[1]} are both of the image {name}; remove one"
                     )
                 if found:
+                    self._found.add(found[0])
                     return found[0]
         return None
+
+    def unasked(self) -> list[Path]:
+        """The masks of images that nobody has asked for so far."""
+        asked = {name for file in self._found for name in _names(file)}
+        files = list_images(self.path, recursive=True, suffixes=MASK_SUFFIXES)
+        return [file for file in files if asked.isdisjoint(_names(file))]
 
 
 def read_labels(path: Path, *, kind: str = "auto") -> np.ndarray:
@@ -255,6 +263,14 @@ def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray
 def _without_endings(name: str) -> list[str]:
     """What a mask's name may be without what tools write behind it; empty without any of it."""
     return [name[: -len(end)] for end in ENDINGS if end and name.endswith(end) and name != end]
+
+
+def _names(file: Path) -> set[str]:
+    """What a mask's image may be called; results beside it have the same."""
+    stem = file.stem
+    return {
+        stem, *_without_endings(stem), *(stem.removesuffix(end) for end in (PROBABILITY, _OVERLAY))
+    }  # fmt: skip
 
 
 def _padded_pages(name: str) -> list[str]:

@@ -53,7 +53,8 @@ def grouped_folds(groups: Sequence[str], folds: int, *, seed: int = 0) -> list[i
     if len(sizes) < folds:
         raise InputError(
             f"{folds} folds need at least as many groups, but the {len(groups)} images are of "
-            f"{len(sizes)} ({', '.join(sorted(sizes))}): take fewer folds or another group_pattern"
+            f"{len(sizes)} ({', '.join(sorted(sizes))}): take fewer folds or another pattern of "
+            "the group"
         )
     shuffled = [str(group) for group in np.random.default_rng(seed).permutation(sorted(sizes))]
     filled, fold_of = [0] * folds, {}

@@ -63,7 +63,8 @@ def plan(config: Config, steps_per_epoch: int) -> list[Stretch]:
         if phase.warmup_steps >= steps:
             raise InputError(
                 f"phase {number} of train.phases has warmup_steps={phase.warmup_steps}, but only "
-                f"{steps} steps: its rate would never be reached"
+                f"{steps} steps: its rate would never be reached; give fewer, such as "
+                f"train.phases.{number - 1}.warmup_steps={steps // 2}"
             )
         stretches.append(
             Stretch(
