@@ -21,7 +21,7 @@ def test_what_only_tifffile_reads_is_taken(rng, compression, tile):
     np.testing.assert_array_equal(decode(Upload("a.tif", content.getvalue()), pixels=9999), image)
 
 
-@pytest.mark.parametrize("case", bad_images().keys() - {"bytes", "five channels"})
+@pytest.mark.parametrize("case", sorted(bad_images().keys() - {"bytes", "five channels"}))
 def test_what_is_refused_by_its_content(case):
     content, status, text = bad_images()[case]
     with pytest.raises(Refusal) as refused:
