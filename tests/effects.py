@@ -16,6 +16,7 @@ from unet_keras.sources.synthetic import write_livecell_layout
 OTHER = ["source.kind=coco", "source.images=other/images", "source.annotations=other/annotations"]
 PAIRS = ["source.kind=folders", "source.images=pairs/images", "source.annotations=pairs/masks"]
 LABELED = [*PAIRS, "source.mask_kind=labels"]
+BY_GROUP = [*LABELED, "source.fractions=[0.5, 0.5, 0]"]  # of two groups
 COCO = ["source.kind=coco", "source.images=data/images", "source.annotations=data/annotations"]
 FETCHED = [*COCO, "source.download=true"]
 OPTIMIZER = {
@@ -46,7 +47,7 @@ EFFECTS: dict[str, tuple[Callable[[Config], Any], str, str, list[str]]] = {
     "source.fractions": (see.source, "[0.5, 0.25, 0.25]", "[0.25, 0.25, 0.5]", LABELED),
     "source.channels": (see.pixels, "0", "3", []),
     "source.split_in_order": (see.source, "true", "false", LABELED),
-    "source.split_by_group": (see.source, "true", "false", LABELED),
+    "source.split_by_group": (see.source, "true", "false", BY_GROUP),
     "source.counts": (see.source, "[3, 1, 1]", "[4, 1, 1]", []),
     "source.cells": (see.pixels, "typical", "varied", []),
     "source.size": (see.pixels, "[96, 112]", "[112, 96]", []),
