@@ -229,7 +229,7 @@ def main() -> None:
         help="so many of the three seeds",
     )  # fmt: skip
     end_with_children()
-    command.run(parser, _command)
+    command.run(parser, _command, resumes=True)
 
 
 def _command(arguments: argparse.Namespace) -> None:
