@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
 
 from unet_keras.errors import InputError
 from unet_keras.sources.images import page_count, read_image, read_mask
@@ -257,19 +256,6 @@ def test_complex_numbers_are_refused(tmp_path):
             read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_stacks_are_read_by_page(dtype, rng, tmp_path):
-    stack = values(rng, dtype, (3, 13, 17))
-    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
-    assert page_count(tmp_path / "s.tif") == 3
-    for page in range(3):
-        np.testing.assert_array_equal(read_image(tmp_path / "s.tif", page=page), stack[page])
-    with pytest.raises(InputError, match=r"s\.tif is a stack of 3 pages where one image"):
-        read_image(tmp_path / "s.tif")
-    with pytest.raises(InputError, match=r"s\.tif has 3 pages; there is no page 3"):
-        read_image(tmp_path / "s.tif", page=3)
-
-
 @pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
 def test_cut_files_are_named(suffix, rng, tmp_path):
     path = tmp_path / f"a.{suffix}"
@@ -281,35 +267,6 @@ def test_cut_files_are_named(suffix, rng, tmp_path):
         with pytest.raises(InputError, match=said) as caught:
             read_image(path)
         assert "\n" not in str(caught.value)
-
-
-def test_a_page_is_read_without_those_before_it(rng, tmp_path, monkeypatch):
-    """Pillow would go through them for each page: a film of 3,000 would take a quarter hour."""
-    for dtype, compression in (("uint8", None), ("uint16", "zlib"), ("float32", None)):
-        stack = values(rng, dtype, (4, 13, 17))
-        tifffile.imwrite(
-            tmp_path / "a.tif", stack, photometric="minisblack", compression=compression
-        )
-        with monkeypatch.context() as patch:
-            patch.setattr(TiffImageFile, "seek", None)
-            np.testing.assert_array_equal(read_image(tmp_path / "a.tif", page=3), stack[3])
-    colors = rng.integers(0, 255, (2, 13, 17, 3), np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", colors, photometric="rgb")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", page=1), colors[1])
-
-
-def test_images_that_fiji_does_not_list_are_told(rng, tmp_path):
-    """Above 4 GB it lists the first one only, as `truncate` does here."""
-    path, stack = tmp_path / "a.tif", values(rng, "uint16", (12, 40, 50))
-    tifffile.imwrite(path, stack, imagej=True, truncate=True)
-    for read in (page_count, read_image):
-        with pytest.raises(InputError, match=r"a\.tif holds 12 images but lists 1 of them"):
-            read(path)
-    # a single image with the description of the stack that it was taken from
-    with tifffile.TiffFile(path) as file:
-        described = file.pages[0].description
-    tifffile.imwrite(path, stack[0], description=described, metadata=None)
-    np.testing.assert_array_equal(read_image(path), stack[0])
 
 
 def test_cut_tiffs_that_list_their_pages_last_are_told(rng, tmp_path):
