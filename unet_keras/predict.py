@@ -78,6 +78,11 @@ def main() -> None:
         "training's: for another microscope, another exposure, 16 bits. Done for default unless "
         "--no-normalize is given, and not for runs, which are taken to know their microscope",
     )  # fmt: skip
+    _add_accuracy_options(parser)
+    run(parser, _command)
+
+
+def _add_accuracy_options(parser: argparse.ArgumentParser) -> None:
     accuracy = parser.add_argument_group("better or faster")
     accuracy.add_argument(
         "--ensemble", action="append", default=[], metavar="MODEL",
@@ -100,7 +105,6 @@ def main() -> None:
         "--blend", type=int, default=0, metavar="PIXELS",
         help="how far tiles fade into each other, which hides the seams of small halos",
     )  # fmt: skip
-    run(parser, _command)
 
 
 def _command(arguments: argparse.Namespace) -> int:
