@@ -137,11 +137,22 @@ def _demand_fitting(
                 f"{override} was decided when {runs[0]} was trained: what can be replaced here is "
                 "evaluate.* and records.path"
             )
-        if arguments.tune and override in ("evaluate.split=train", "evaluate.split=test"):
+        if arguments.tune and _split_in(override) not in (None, "val"):
             raise InputError(
                 f"{override} does not go with --tune, which reads the validation split and no "
-                "other: leave it out"
+                "other: leave the split out"
             )
+
+
+def _split_in(override: str) -> object:
+    """The split that `evaluate.split=val` or `evaluate={split: val}` gives; None without one."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.select(OmegaConf.from_dotlist([override]), "evaluate.split")
+    except yaml.YAMLError:
+        return None  # which is told where values are read
 
 
 def _score(folder: Path, overrides: Sequence[str]) -> None:

@@ -200,6 +200,8 @@ def test_masks_of_another_tool_are_scored_against_records_and_folders(records, c
         (["a", "targets.kind=boundary"], "targets.kind=boundary was decided when a was trained"),
         (["a", "--tune", "model.depth=3"], "model.depth=3 was decided when a was trained"),
         (["a", "--tune", "evaluate.split=test"], "evaluate.split=test does not go with --tune"),
+        (["a", "--tune", "evaluate={split: test}"], "evaluate={split: test} does not go with"),
+        (["nowhere", "--tune", "evaluate={split: val}"], "there is no such run folder"),
         (["a", "--tune-by", "dice"], "--tune-by dice says what --tune makes as high"),
         (["a", "--output", "b"], "--output is for --predictions DIR and --truth DIR"),
         (["a", "b", "--kind", "auto"], "--kind is for --predictions DIR and --truth DIR"),
