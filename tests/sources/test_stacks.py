@@ -5,8 +5,11 @@ import pytest
 import tifffile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from tests.sources.test_folders import decoded
 from tests.sources.test_images import values
 from unet_keras.errors import InputError
+from unet_keras.inference.writing import write_labels, write_rois
+from unet_keras.sources.folders import folder_references
 from unet_keras.sources.images import page_count, read_image
 
 
@@ -50,3 +53,50 @@ def test_images_that_fiji_does_not_list_are_told(rng, tmp_path):
         described = file.pages[0].description
     tifffile.imwrite(path, stack[0], description=described, metadata=None)
     np.testing.assert_array_equal(read_image(path), stack[0])
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("labels", "labels.tif"), ("rois", "rois.zip")])
+@pytest.mark.parametrize("alone", [True, False])
+def test_pages_may_have_masks_of_their_own(kind, ending, alone, rng, tmp_path, caplog):
+    """As `predict` writes them, of which a few were corrected: the others are left out."""
+    stack = values(rng, "uint8", (12, 13, 17))
+    tifffile.imwrite(tmp_path / "film.tif", stack, photometric="minisblack")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    drawn = {}
+    for page in (3, 11):
+        labels = np.zeros((13, 17), np.uint16)
+        labels[2:5, 1:page], labels[7:10, 4:9] = 1, 2
+        write = write_labels if kind == "labels" else write_rois
+        write(masks / f"film-{page:02d}_{ending}", labels)
+        drawn[page] = labels
+    images = tmp_path / "film.tif"
+    if not alone:
+        images = tmp_path / "images"
+        images.mkdir()
+        (tmp_path / "film.tif").rename(images / "film.tif")
+    references = folder_references(images, masks, kind=kind, fractions=(1, 0, 0))
+    assert [(r.image_id, r.page) for r in references] == [("film-3", 3), ("film-11", 11)]
+    for reference in references:
+        sample = reference.load()
+        np.testing.assert_array_equal(sample.image, stack[reference.page])
+        expected = drawn[reference.page]
+        found = decoded(sample)
+        np.testing.assert_array_equal(np.max(found, axis=0), expected > 0)
+        assert sorted(one.sum() for one in found) == sorted(np.bincount(expected.ravel())[1:])
+    assert "film.tif: 10 of 12 pages have no mask, left out" in caplog.text
+
+
+def test_one_page_may_be_the_only_one_with_a_mask(rng, tmp_path):
+    stack = values(rng, "uint8", (4, 13, 17))
+    tifffile.imwrite(tmp_path / "film.tif", stack, photometric="minisblack")
+    labels = np.zeros((13, 17), np.uint16)
+    labels[2:5, 1:9] = 1
+    (tmp_path / "masks").mkdir()
+    write_labels(tmp_path / "masks" / "film-2.tif", labels)
+    arguments = (tmp_path / "film.tif", tmp_path / "masks")
+    (reference,) = folder_references(*arguments, kind="labels", fractions=(1, 0, 0))
+    assert reference.page == 2
+    (tmp_path / "masks" / "film-2.tif").rename(tmp_path / "masks" / "another.tif")
+    with pytest.raises(InputError, match=r"has 4 pages, its mask .*another\.tif has 1; .*film-0_"):
+        folder_references(*arguments, kind="labels", fractions=(1, 0, 0))

@@ -31,7 +31,8 @@ class Source:
         on_leak: What happens to an image that is in train and in another split too (coco).
         mask_kind: What the masks' values mean (folders): two-valued, one number an instance, one
             number a class; `rois` are outlines drawn in ImageJ, a zip an image (`NAME_rois.zip`);
-            `auto` looks at them.
+            `auto` looks at them. Of a stack a stack, or a mask for each page that has one
+            (`NAME-3_mask.png`, from 0).
         class_values: The masks' values, above 0, of class 1, 2, ... where `mask_kind` is `classes`
             (folders); empty for those found, in rising order.
         lists: Folder with train.txt, val.txt and test.txt, an image name a line (folders); empty

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,13 +36,15 @@ class ImageMask(NamedTuple):
         name: The image's path below its folder, without suffix; with the page for stacks.
         image: The image, or the stack it is a page of.
         mask: The mask, or the stack it is a page of.
-        page: The page of both, counted from 0; None for single images.
+        page: The image's page, counted from 0; None for single images.
+        mask_page: Likewise the mask's: the same, or None where it is a file by itself.
     """
 
     name: str
     image: Path
     mask: Path
-    page: int | None
+    page: int | None = None
+    mask_page: int | None = None
 
 
 def outlines_below(masks: Path) -> list[Path]:
@@ -67,7 +69,10 @@ def only_outlines(masks: Path) -> bool:
 
 
 def pair_files(images: Path, masks: Path, *, outlines: bool = False) -> list[ImageMask]:
-    """Find the mask of each image, and the pages of stacks.
+    """Find the mask of each image, and of each page of a stack.
+
+    The mask of a stack is a stack of as many pages; or pages have files of their own, such as
+    `stack-3_mask.png`, as predictions have, and those without one are left out.
 
     Args:
         images: Folder of images or stacks at any depth, or one of them.
@@ -76,7 +81,7 @@ def pair_files(images: Path, masks: Path, *, outlines: bool = False) -> list[Ima
 
     Raises:
         InputError: A folder is absent or empty, an image has no mask or several, a mask is a
-            JPEG, the two stacks have different numbers of pages, or a name is no UTF-8.
+            JPEG, two stacks have different numbers of pages, or a name is no UTF-8.
     """
     image_files = list_images(images, recursive=True)
     if not masks.exists():
@@ -86,50 +91,23 @@ def pair_files(images: Path, masks: Path, *, outlines: bool = False) -> list[Ima
         )
     suffixes = OUTLINES if outlines else SUFFIXES
     mask_files = list_images(masks, recursive=True, suffixes=suffixes)
-    if len(image_files) == len(mask_files) == 1:  # two stacks may be named as they like
-        partners = [(image_files[0].stem, image_files[0], mask_files[0])]
-    else:
-        partners = _partners(images, image_files, masks, mask_files)
-    pairs = []
-    for name, image, mask in partners:
-        if not is_text(name + image.name):
-            raise InputError(
-                f"The name of {os.fsencode(image)!r} is no text in UTF-8, as records need it; "
-                "rename the file or its folder."
-            )
-        if mask.suffix.lower() in _LOSSY:
-            raise InputError(f"The mask {mask} is a JPEG, which changes values; save it as PNG.")
-        pages, mask_pages = page_count(image), 1 if outlines else page_count(mask)
-        if pages != mask_pages:
-            raise InputError(
-                f"{image} has {pages} pages, its mask {mask} has {mask_pages}; they must be equal."
-            )
-        if pages == 1:
-            pairs.append(ImageMask(name, image, mask, None))
-        else:
-            pairs += [ImageMask(f"{name}-{page}", image, mask, page) for page in range(pages)]
-    return pairs
-
-
-def _partners(
-    images: Path, image_files: Sequence[Path], masks: Path, mask_files: Sequence[Path]
-) -> list[tuple[str, Path, Path]]:
-    mask_of: dict[str, Path] = {}
-    for mask in mask_files:
-        for key in {_key(mask, masks), _key(mask.with_name(_plain(mask)), masks)}:
-            if key in mask_of:
-                raise InputError(f"{mask_of[key]} and {mask} could both be a mask of {key}.")
-            mask_of[key] = mask
-    partners = []
+    mask_of = _by_name(masks, mask_files)
+    pairs: list[ImageMask] = []
     absent = []
     names: dict[str, Path] = {}
     for image in image_files:
         name = _key(image, images)
         if names.setdefault(name, image) != image:
             raise InputError(f"{names[name]} and {image} have one name; rename one of them.")
-        if name in mask_of:
-            partners.append((name, image, mask_of[name]))
-        else:
+        pages = page_count(image)
+        found = _masks_of_pages(name, image, pages, mask_of)
+        mask = mask_of.get(name)
+        if not found and len(image_files) == len(mask_files) == 1:
+            mask = mask_files[0]  # two files may be named as they like
+        if mask is not None:
+            found = _pages(name, image, pages, mask, 1 if outlines else page_count(mask))
+        pairs += found
+        if not found:
             absent.append(image)
     if absent:
         raise InputError(
@@ -137,14 +115,70 @@ def _partners(
             f"first is {absent[0].name}; name masks like their images, {absent[0].stem}.png or "
             f"{absent[0].stem}_mask.png{_or_outlines(masks, mask_files)}."
         )
-    used = {mask for _, _, mask in partners}
+    _check(pairs)
+    used = {pair.mask for pair in pairs}
     ignored = [mask for mask in mask_files if mask not in used]
     if ignored:
         logger.warning(
             "%s in %s without an image in %s, left out; the first is %s",
             counted(len(ignored), "mask"), masks, images, ignored[0].name,
         )  # fmt: skip
-    return partners
+    return pairs
+
+
+def _by_name(masks: Path, mask_files: Sequence[Path]) -> dict[str, Path]:
+    """The masks by what the image of each may be called."""
+    mask_of: dict[str, Path] = {}
+    for mask in mask_files:
+        for key in {_key(mask, masks), _key(mask.with_name(_plain(mask)), masks)}:
+            if key in mask_of:
+                raise InputError(f"{mask_of[key]} and {mask} could both be a mask of {key}.")
+            mask_of[key] = mask
+    return mask_of
+
+
+def _pages(name: str, image: Path, pages: int, mask: Path, mask_pages: int) -> list[ImageMask]:
+    """An image and its mask, or two stacks page by page."""
+    if pages != mask_pages:
+        mend = f", or give each page a mask of its own, {image.stem}-0_mask.png" * (pages > 1)
+        raise InputError(
+            f"{image} has {pages} pages, its mask {mask} has {mask_pages}; make them equal{mend}."
+        )
+    if pages == 1:
+        return [ImageMask(name, image, mask)]
+    return [ImageMask(f"{name}-{page}", image, mask, page, page) for page in range(pages)]
+
+
+def _masks_of_pages(
+    name: str, image: Path, pages: int, mask_of: Mapping[str, Path]
+) -> list[ImageMask]:
+    """The pages of a stack that have files of their own, numbered as predictions number them."""
+    if pages == 1:
+        return []
+    digits = len(str(pages - 1))
+    found = []
+    for page in range(pages):
+        names = (f"{name}-{page}", f"{name}-{page:0{digits}d}")
+        mask = next((mask_of[one] for one in names if one in mask_of), None)
+        if mask is not None:
+            found.append(ImageMask(f"{name}-{page}", image, mask, page))
+    if 0 < len(found) < pages:
+        logger.warning(
+            "%s: %d of %d pages have no mask, left out", image, pages - len(found), pages
+        )
+    return found
+
+
+def _check(pairs: Sequence[ImageMask]) -> None:
+    """Refuse names that records cannot hold, and masks that were changed by their format."""
+    for name, image, mask, _, _ in pairs:
+        if not is_text(name + image.name):
+            raise InputError(
+                f"The name of {os.fsencode(image)!r} is no text in UTF-8, as records need it; "
+                "rename the file or its folder."
+            )
+        if mask.suffix.lower() in _LOSSY:
+            raise InputError(f"The mask {mask} is a JPEG, which changes values; save it as PNG.")
 
 
 def _or_outlines(masks: Path, taken: Sequence[Path]) -> str:
@@ -154,6 +188,7 @@ def _or_outlines(masks: Path, taken: Sequence[Path]) -> str:
 
 
 def _key(file: Path, folder: Path) -> str:
+    folder = folder.parent if file.parent == folder.parent else folder  # which may be a file
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
@@ -170,7 +205,7 @@ def image_names(mask: Path) -> set[str]:
 
 def mask_values(pair: ImageMask) -> set[int]:
     """The values of a mask that are not background: whole numbers above 0."""
-    return set(np.unique(read_mask(pair.mask, page=pair.page)).tolist()) - {0}
+    return set(np.unique(read_mask(pair.mask, page=pair.mask_page)).tolist()) - {0}
 
 
 def decide_kind(pairs: Sequence[ImageMask]) -> str:
@@ -186,7 +221,7 @@ def decide_kind(pairs: Sequence[ImageMask]) -> str:
     values: set[int] = set()
     values_in_masks = components = 0
     for pair in pairs[::step]:
-        _, value_of = label_components(read_mask(pair.mask, page=pair.page))
+        _, value_of = label_components(read_mask(pair.mask, page=pair.mask_page))
         found = set(value_of.tolist())
         values |= found
         values_in_masks += len(found)

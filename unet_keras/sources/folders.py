@@ -1,7 +1,8 @@
 """Folders of images and of their masks, and the multi-page stacks of ISBI 2012.
 
     IMAGES/**/NAME.png     or IMAGES a stack of pages, or a folder of stacks
-    MASKS/**/NAME.png      the same name, or with _mask, _label, _seg, ... behind it
+    MASKS/**/NAME.png      the same name, or with _mask, _label, _seg, ... behind it; of a stack
+                           a stack, or NAME-3.png for each page (from 0) that has a mask
     mask   binary          everything above 0 is foreground, its connected components are instances
            labels          each value is an instance
            classes         each value is a class, the connected components of each are instances
@@ -53,7 +54,8 @@ class FolderReference(SampleReference):
     Attributes:
         image_path: The image, or the stack it is a page of.
         mask_path: The mask, or the stack it is a page of.
-        page: The page of both, counted from 0; None for single images.
+        page: The image's page, counted from 0; None for single images.
+        mask_page: Likewise the mask's: the same, or None where it is a file by itself.
         kind: What the mask's values mean, one of `MASK_KINDS` without `auto`.
         class_values: The mask's value, above 0, of class 1, 2, ...; empty unless `kind` is
             `classes`.
@@ -62,6 +64,7 @@ class FolderReference(SampleReference):
     image_path: Path
     mask_path: Path
     page: int | None
+    mask_page: int | None
     kind: str
     class_values: tuple[int, ...] = ()
 
@@ -77,7 +80,7 @@ class FolderReference(SampleReference):
             size = (image.shape[0], image.shape[1])
             drawn = read_outlines(self.mask_path, size)
             return self._sample(image, drawn, np.ones(len(drawn), np.uint8))
-        mask = read_mask(self.mask_path, page=self.page)
+        mask = read_mask(self.mask_path, page=self.mask_page)
         if image.shape[:2] != mask.shape:
             raise InputError(
                 f"{self.mask_path} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height), "
@@ -193,6 +196,7 @@ def folder_references(
             image_path=pair.image,
             mask_path=pair.mask,
             page=pair.page,
+            mask_page=pair.mask_page,
             kind=kind,
             class_values=values,
         )
