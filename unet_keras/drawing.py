@@ -17,6 +17,7 @@ from matplotlib import colormaps
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 # after Okabe and Ito (2008): distinct for the common kinds of color blindness
 RIGHT = (0, 158, 115)
@@ -319,12 +320,15 @@ def shrink(picture: np.ndarray, longest_pixels: int) -> np.ndarray:
     return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def write_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
+def write_png(
+    path: str | os.PathLike[str], array: np.ndarray, *, software: str | None = None
+) -> None:
     """Write a PNG file, whole or not at all; missing folders are made.
 
     Args:
         path: The file; one that is there is replaced.
         array: bool, uint8 or uint16 (H, W), or uint8 (H, W, 3).
+        software: What the file says it was written by; None says nothing.
 
     Raises:
         ValueError: PNG cannot hold such an array.
@@ -338,11 +342,15 @@ def write_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
             f"{target}: cannot write {array.dtype} {array.shape} as PNG; expected bool, uint8 or "
             "uint16 (H, W), or uint8 (H, W, 3)."
         )
+    said = PngInfo()
+    if software is not None:
+        said.add_text("Software", software)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".png", delete=False) as file:
         partial = Path(file.name)
         try:
-            Image.fromarray(array).save(file, "png", compress_level=3)  # twice as fast, no larger
+            # level 3 is twice as fast, and no larger
+            Image.fromarray(array).save(file, "png", compress_level=3, pnginfo=said)
         except BaseException:
             partial.unlink()
             raise

@@ -7,7 +7,7 @@ import argparse
 import logging
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from unet_keras.inference.averaging import Prediction
     from unet_keras.inference.instances import InstanceRules
+    from unet_keras.inference.journal import Finished
     from unet_keras.inference.loading import Predictor
     from unet_keras.inference.pictures import Picture
-    from unet_keras.inference.segmenting import Finished, Segmenter
+    from unet_keras.inference.segmenting import Segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ def main() -> None:
         prog="python -m unet_keras.predict",
         description="Segment images. What is tuned with a run (threshold, smallest area, ...) is "
         "used unless another value is given here. An image that cannot be read is reported and "
-        "left out; the exit status is 1 then. TIFF images of more than 33 million pixels are "
-        "predicted in parts, and go on where they were when the command is run again.",
+        "left out; the exit status is 1 then. Once stopped, the same command goes on where it was.",
     )
     parser.add_argument(
         "model",
@@ -79,7 +79,7 @@ def main() -> None:
         "--no-normalize is given, and not for runs, which are taken to know their microscope",
     )  # fmt: skip
     _add_accuracy_options(parser)
-    run(parser, _command)
+    run(parser, _command, resumes=True)
 
 
 def _add_accuracy_options(parser: argparse.ArgumentParser) -> None:
@@ -114,12 +114,15 @@ def _command(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tqdm import tqdm
 
+    from unet_keras.inference.results import demand_same_settings
     from unet_keras.inference.segmenting import segment_pictures
 
     paths = [Path(arguments.model), *map(Path, arguments.ensemble)]
     predictors = [_open(path, arguments) for path in paths]
     model = _model(predictors, arguments)
     output = Path(arguments.output)
+    made_with = _made_with(arguments, predictors, model)
+    demand_same_settings(output, {**made_with, "write": sorted(write)}, pictures)
     parts: list[Path] = []
 
     def by_parts(picture: "Picture", group: str) -> "Finished":
@@ -127,8 +130,9 @@ def _command(arguments: argparse.Namespace) -> int:
 
     with tqdm(total=len(pictures), unit="image", disable=not sys.stderr.isatty()) as bar:
         failed = segment_pictures(
-            pictures, model, output, write=write, by_parts=by_parts, progress=bar.update
-        )
+            pictures, model, output,
+            write=write, made_with=made_with, by_parts=by_parts, progress=bar.update,
+        )  # fmt: skip
     for folder in parts:
         shutil.rmtree(folder)
     logger.info("%d images segmented into %s", len(pictures) - failed, output)
@@ -152,14 +156,13 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 
 def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "list[Picture]":
     """Find the pictures, and refuse models and places of results that cannot be such."""
-    from unet_keras.inference.asking import (
-        demand_kept_outlines,
+    from unet_keras.inference.asking import demand_model, demand_output
+    from unet_keras.inference.pictures import find_pictures
+    from unet_keras.inference.results import (
+        demand_kept_corrections,
         demand_kept_rows,
-        demand_model,
-        demand_output,
         demand_same_sources,
     )
-    from unet_keras.inference.pictures import find_pictures
 
     pictures = find_pictures(arguments.images, channel=arguments.channel)
     for model in (arguments.model, *arguments.ensemble):
@@ -167,8 +170,7 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
     demand_output(arguments.output, pictures)
     demand_kept_rows(Path(arguments.output), pictures, write)
     demand_same_sources(Path(arguments.output), pictures)
-    if "rois" in write:
-        demand_kept_outlines(Path(arguments.output), pictures)
+    demand_kept_corrections(Path(arguments.output), pictures, write)
     return pictures
 
 
@@ -239,6 +241,24 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
     )
 
 
+def _made_with(
+    arguments: argparse.Namespace, predictors: "list[Predictor]", model: "Segmenter"
+) -> dict[str, Any]:
+    """What decides the results, for their `settings.json`."""
+    from importlib.metadata import version
+
+    networks = [{"path": str(one.path), "sha256": one.digest()} for one in predictors]
+    return {
+        "unet_keras": version("unet_keras"),
+        "networks": networks,
+        **asdict(model.rules),
+        **{name: getattr(arguments, name) for name in ("tta", "tile", "halo", "blend", "channel")},
+        "normalize": predictors[0].normalized_to is not None,
+        "pixel_size": model.pixel_size,
+        "group_pattern": model.group_pattern,
+    }
+
+
 def _bounded(predictor: "Predictor", tile: int | None) -> "Prediction":
     """A SavedModel that takes large images by tiles, as networks do by themselves."""
     if predictor.network is not None:
@@ -270,12 +290,10 @@ def _segment_large(
     parts: list[Path],
 ) -> "Finished":
     """Segment a picture that is larger than memory; the folder of its parts joins the others."""
-    import hashlib
-
     from tqdm import tqdm
 
     from unet_keras.inference import large
-    from unet_keras.inference.segmenting import Finished
+    from unet_keras.inference.journal import Finished
     from unet_keras.inference.tiff import TiffRegions
 
     predictor = predictors[0]
@@ -288,7 +306,6 @@ def _segment_large(
             "alone, without --ensemble, --tta, --blend and another scale: leave these out, or cut "
             "the image"
         )
-    file = predictor.path / "model.keras" if predictor.path.is_dir() else predictor.path
     with (
         TiffRegions(
             picture.path,
@@ -296,7 +313,6 @@ def _segment_large(
             channels=predictor.channels,
             dtype=predictor.image_dtype,
         ) as image,
-        file.open("rb") as content,
         tqdm(unit="part", leave=False, disable=not sys.stderr.isatty()) as bar,
     ):
 
@@ -314,7 +330,7 @@ def _segment_large(
             model=predictor.network,
             rules=model.rules,
             kind=learned,
-            identity={"model": hashlib.file_digest(content, "sha256").hexdigest()},
+            identity={"model": predictor.digest()},
             tile=arguments.tile or large.TILE,
             halo=arguments.halo,
             pixel_size=model.pixel_size,
@@ -325,7 +341,7 @@ def _segment_large(
         count = large.summarize(
             what, folder, ranges=model.ranges, training_images=model.training_images
         )
-        return Finished(image.shape[:2], count, large.read_cells(folder))
+        return Finished(image.shape[:2], count, large.read_cells(folder), in_parts=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from unet_keras import predict
 from unet_keras.model.unet import build_unet
@@ -95,3 +96,12 @@ def run(monkeypatch, capfd, caplog):
         return int(stop.value.code or 0), text
 
     return run
+
+
+@pytest.fixture
+def folder(rng, tmp_path):
+    """A folder of one image, `a.png`."""
+    path = tmp_path / "images"
+    path.mkdir()
+    Image.fromarray(rng.integers(0, 255, (40, 50)).astype(np.uint8)).save(path / "a.png")
+    return path

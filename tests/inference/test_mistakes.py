@@ -3,36 +3,23 @@
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from roifile import ImagejRoi
 
 from tests.inference.test_predict import rows
 from unet_keras.errors import InputError
 from unet_keras.inference import large
 from unet_keras.inference.asking import (
-    demand_kept_rows,
     demand_model,
     demand_output,
     without_results,
 )
-from unet_keras.inference.pictures import find_pictures
 from unet_keras.inference.tiff import TiffRegions
 from unet_keras.web import uploads
 from unet_keras.web.limits import Refusal
-
-
-@pytest.fixture
-def folder(rng, tmp_path):
-    """A folder of one image, `a.png`."""
-    path = tmp_path / "images"
-    path.mkdir()
-    Image.fromarray(rng.integers(0, 255, (40, 50)).astype(np.uint8)).save(path / "a.png")
-    return path
 
 
 def test_a_tiff_without_its_end_is_skipped(run, bright_file, folder, rng, tmp_path):
@@ -134,70 +121,6 @@ def test_results_do_not_go_where_the_images_are(run, bright_file, folder):
     assert [path.name for path in folder.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("csv", "counts.csv"), ("coco", "predictions.json")])
-def test_rows_of_other_images_are_not_replaced(run, bright_file, folder, tmp_path, kind, name):
-    Image.new("L", (50, 40)).save(folder / "b.png")
-    table = tmp_path / "out" / name
-    output = ("--output", tmp_path / "out", "--write", kind)
-    assert run(bright_file, folder / "a.png", *output)[0] == 0
-    assert run(bright_file, folder, *output)[0] == 0, "more images than before are no loss"
-    assert run(bright_file, folder, *output)[0] == 0
-    before = {path: path.read_bytes() for path in table.parent.iterdir()}
-    status, text = run(bright_file, folder / "a.png", *output)
-    assert status == 2
-    assert f"{name} of an earlier run has 1 images that are not among these, such as b.png" in text
-    assert {path: path.read_bytes() for path in table.parent.iterdir()} == before
-    assert run(bright_file, folder / "a.png", *output[:2], "--write", "mask")[0] == 0
-    table.write_text("mine\n1\n")
-    status, text = run(bright_file, folder, *output)
-    assert status == 2
-    assert f"{name} is not of this command and would be replaced" in text
-
-
-def test_results_of_another_plate_are_not_replaced(run, bright_file, folder, tmp_path):
-    """Microscopes name the wells of all plates alike."""
-    other = tmp_path / "plate2"
-    shutil.copytree(folder, other)
-    output = ("--output", tmp_path / "out", "--write", "mask")
-    assert run(bright_file, folder, *output)[0] == 0
-    assert run(bright_file, folder / "a.png", *output)[0] == 0
-    status, text = run(bright_file, other, *output)
-    assert status == 2
-    assert f"holds results of {folder / 'a.png'}, which those of {other / 'a.png'} would" in text
-    folder.rename(tmp_path / "moved")
-    assert run(bright_file, tmp_path / "moved", *output)[0] == 0
-
-
-def test_results_of_another_ending_are_not_replaced(run, bright_file, folder, tmp_path):
-    output = ("--output", tmp_path / "out", "--write", "mask")
-    assert run(bright_file, folder, *output)[0] == 0
-    (tmp_path / "b").mkdir()
-    Image.new("L", (50, 40)).save(tmp_path / "b" / "a.tif")
-    status, text = run(bright_file, tmp_path / "b", *output)
-    assert status == 2
-    assert f"holds results of {folder / 'a.png'}, which those of" in text
-
-
-def test_corrected_outlines_are_not_replaced(run, bright_file, folder, tmp_path):
-    image = np.zeros((40, 50), np.uint8)
-    image[5:20, 5:20] = 255
-    Image.fromarray(image).save(folder / "a.png")
-    output = ("--output", tmp_path / "out", "--write", "rois")
-    for _ in range(2):
-        assert run(bright_file, folder, *output)[0] == 0
-    path = tmp_path / "out" / "a_rois.zip"
-    (roi,) = ImagejRoi.fromfile(path)
-    path.unlink()
-    with zipfile.ZipFile(path, "w") as file:  # as the ROI Manager saves it
-        file.writestr("1.roi", roi.tobytes())
-    before = path.read_bytes()
-    status, text = run(bright_file, folder, *output)
-    assert status == 2
-    assert "a_rois.zip was changed since it was written, and would be replaced: move it" in text
-    assert run(bright_file, folder, *output[:2], "--write", "mask")[0] == 0
-    assert path.read_bytes() == before
-
-
 def test_images_in_folders_below_are_told(run, bright_file, folder, tmp_path):
     (folder / "deeper").mkdir()
     shutil.copy(folder / "a.png", folder / "deeper" / "b.png")
@@ -209,15 +132,6 @@ def test_images_in_folders_below_are_told(run, bright_file, folder, tmp_path):
     status, text = run(bright_file, pattern, "--output", tmp_path / "all", "--write", "csv")
     assert (status, "in folders below" in text) == (0, False)
     assert {row["image"] for row in rows(tmp_path / "all/counts.csv")} == {"a.png", "b.png"}
-
-
-@pytest.mark.parametrize("held", ["", "[]", '{"images": 1}', '{"images": [3]}', "\xff\xfe"])
-def test_files_of_other_programs_are_not_replaced(folder, tmp_path, held):
-    (tmp_path / "predictions.json").write_text(held, encoding="latin-1")
-    pictures = find_pictures([str(folder)])
-    with pytest.raises(InputError, match=r"predictions\.json is not of this command"):
-        demand_kept_rows(tmp_path, pictures, {"coco"})
-    demand_kept_rows(tmp_path, pictures, {"csv"})
 
 
 @pytest.mark.parametrize(

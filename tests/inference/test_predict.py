@@ -177,7 +177,7 @@ def test_every_kind_of_image_and_one_bad_one(run, bright_file, tmp_path):
         "photo.jpg", "rgb.png", *(f"stack.tif page {page}" for page in range(3)), "wide.tif"
     ]  # fmt: skip
     written = [path for path in output.iterdir() if not path.name.startswith(".")]
-    assert sorted(path.suffix for path in written) == [".csv"] * 2 + [".png"] * 6
+    assert sorted(path.suffix for path in written) == [".csv"] * 2 + [".json"] + [".png"] * 6
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,11 @@
-"""Checks of what a user asks of a prediction, before anything that takes long is imported.
+"""Checks of what a user asks of a prediction, before anything that takes long is imported."""
 
-RESULTS/NAME_mask.png ...   of an earlier run: not segmented again
-RESULTS/counts.csv          of other images: not replaced unasked
-RESULTS/predictions.json    likewise
-RESULTS/NAME_rois.zip       corrected in ImageJ: not replaced
-RESULTS/.sources.json       which image each name stands for: a second plate's do not replace them
-"""
-
-import csv
 import difflib
-import json
 import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
 GROWTH = "growth.png"
-SOURCES = ".sources.json"
 EXCHANGED = {".onnx": "ONNX", ".xml": "OpenVINO"}
 _RESULT = re.compile(r"(.+)_((?:mask|labels|probability)(?:\.ome)?|overlay)\.(?:png|tif)")
 
@@ -83,106 +73,6 @@ def demand_output(given: str, pictures: "Sequence[Picture]") -> None:
             f"--output {output} is the folder that the images come from, where results would be "
             f"taken for images and could replace masks: give another, such as {output / 'results'}"
         )
-
-
-def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
-    """Refuse to replace tables that tell of images beyond those that are asked for now.
-
-    Args:
-        output: Folder of the results.
-        pictures: What is asked for.
-        write: Which of `writing.OUTPUTS`.
-
-    Raises:
-        InputError: Cells or counts would be lost, or a file is of something else.
-    """
-    asked_for = {picture.title for picture in pictures}
-    for kind, name, images_in in (
-        ("csv", "counts.csv", _images_in_table), ("coco", "predictions.json", _images_in_coco),
-    ):  # fmt: skip
-        path = output / name
-        if kind not in write or not path.exists():
-            continue
-        try:
-            earlier = images_in(path)
-        except (KeyError, TypeError, ValueError, csv.Error):
-            raise InputError(
-                f"{path} is not of this command and would be replaced: give another --output"
-            ) from None
-        if lost := earlier - asked_for:
-            raise InputError(
-                f"{path} of an earlier run has {len(lost)} images that are not among these, such "
-                f"as {min(lost)}, and would be replaced: give another --output to keep it, or "
-                "remove it"
-            )
-
-
-def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
-    """Refuse to replace the results of other images of the same names, as plates have them.
-
-    Args:
-        output: Folder of the results.
-        pictures: What is asked for.
-
-    Raises:
-        InputError: Names both images.
-    """
-    known = _sources_in(output)
-    for picture in pictures:
-        earlier = Path(known.get(picture.name, picture.path))
-        if earlier.resolve() != picture.path.resolve() and earlier.exists():
-            raise InputError(
-                f"{output} holds results of {earlier}, which those of {picture.path} would "
-                "replace: give another --output, or remove it"
-            )
-
-
-def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
-    """Note which images the results in a folder are of, before any of them is written."""
-    from unet_keras.inference.writing import whole_file
-
-    known = _sources_in(output) | {one.name: str(one.path.resolve()) for one in pictures}
-    with whole_file(output / SOURCES) as partial:
-        partial.write_text(json.dumps(known), encoding="utf-8")
-
-
-def _sources_in(output: Path) -> dict[str, str]:
-    try:
-        known = json.loads((output / SOURCES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(path) for name, path in known.items()}
-
-
-def demand_kept_outlines(output: Path, pictures: "Sequence[Picture]") -> None:
-    """Refuse to replace outlines that somebody has corrected.
-
-    Args:
-        output: Folder of the results.
-        pictures: What is asked for.
-
-    Raises:
-        InputError: Names the first such file.
-    """
-    from unet_keras.inference.writing import is_corrected
-
-    for picture in pictures:
-        path = output / f"{picture.name}_rois.zip"
-        if path.exists() and is_corrected(path):
-            raise InputError(
-                f"{path} was changed since it was written, and would be replaced: move it, or give "
-                "another --output"
-            )
-
-
-def _images_in_table(path: Path) -> set[str]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["image"] for row in csv.DictReader(file)}
-
-
-def _images_in_coco(path: Path) -> set[str]:
-    with path.open(encoding="utf-8") as file:
-        return {str(image["file_name"]) for image in json.load(file)["images"]}
 
 
 def tell_images_below(folder: Path) -> None:

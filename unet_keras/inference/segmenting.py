@@ -5,7 +5,7 @@ files       those of `inference.writing`, as chosen
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.inference import writing
-from unet_keras.inference.asking import keep_sources
 from unet_keras.inference.averaging import Prediction
 from unet_keras.inference.cells import (
     COUNT_COLUMNS,
@@ -30,8 +29,10 @@ from unet_keras.inference.cells import (
 )
 from unet_keras.inference.growth import write_growth
 from unet_keras.inference.instances import InstanceRules, foreground_of
+from unet_keras.inference.journal import Finished, Journal
 from unet_keras.inference.large import is_large
 from unet_keras.inference.pictures import Picture, fit_image
+from unet_keras.inference.results import keep_settings, keep_sources
 from unet_keras.inference.stages import in_stages
 from unet_keras.inference.writing import CocoWriter, TableWriter
 from unet_keras.sources.grouping import group_of
@@ -72,29 +73,13 @@ class Segmenter:
     group_pattern: str = r"^([^_]+)_"
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What is left of a picture when its own files are written.
-
-    Attributes:
-        size: Height and width in pixels.
-        count: Its row of `counts.csv`.
-        cells: Its rows of `cells.csv`; none where they were not asked for.
-        coco: Its cells for COCO; likewise.
-    """
-
-    size: tuple[int, int]
-    count: Row
-    cells: Iterable[Row] = ()
-    coco: Sequence[Mapping[str, Any]] = ()
-
-
 def segment_pictures(
     pictures: Sequence[Picture],
     model: Segmenter,
     output: Path,
     *,
     write: Collection[str] = DEFAULT_OUTPUTS,
+    made_with: Mapping[str, Any] | None = None,
     by_parts: Callable[[Picture, str], Finished] | None = None,
     progress: Callable[[int], object] = lambda pictures: None,
 ) -> int:
@@ -105,6 +90,9 @@ def segment_pictures(
         model: What with.
         output: Folder of the results; made where it is absent.
         write: Which of `writing.OUTPUTS`.
+        made_with: What decides the results, JSON values, noted in `settings.json`; where it was
+            the same in a call that was stopped, what that has done is not done again. None notes
+            nothing and begins anew.
         by_parts: Segments a picture of a group that is too large to be held in memory, and writes
             its own files; None takes every picture whole.
         progress: Called with 1 after each picture.
@@ -114,10 +102,17 @@ def segment_pictures(
     """
     output.mkdir(parents=True, exist_ok=True)
     keep_sources(output, pictures)
-    job = _Job(model, output, frozenset(write), by_parts)
+    journal = None
     counts: list[Row] = []
     failed = 0
     with ExitStack() as stack:
+        if made_with is not None:
+            made_with = {**made_with, "write": sorted(write)}
+            keep_settings(output, made_with)
+            journal = stack.enter_context(Journal(output, made_with))
+            if journal:
+                logger.info("%s goes on behind the %d that are done", output, len(journal))
+        job = _Job(model, output, frozenset(write), by_parts, journal)
         add = _open_tables(stack, job)
         for picture, outcome in in_stages(pictures, job.read, job.compute, job.finish):
             progress(1)
@@ -163,8 +158,11 @@ class _Job:
     output: Path
     write: frozenset[str]
     by_parts: Callable[[Picture, str], Finished] | None
+    journal: Journal | None
 
-    def read(self, picture: Picture) -> np.ndarray | None:
+    def read(self, picture: Picture) -> np.ndarray | Finished | None:
+        if self.journal and (finished := self.journal.find(picture)):
+            return finished
         # What is large is read where it is predicted, a part at a time.
         if self.by_parts is not None and is_large(picture.path, picture.page):
             return None
@@ -173,7 +171,9 @@ class _Job:
             picture.read(), channels=model.channels, dtype=model.image_dtype, name=name
         )
 
-    def compute(self, picture: Picture, image: np.ndarray | None) -> Any:
+    def compute(self, picture: Picture, image: np.ndarray | Finished | None) -> Any:
+        if isinstance(image, Finished):
+            return image
         if image is None and self.by_parts is not None:
             return self.by_parts(picture, self._group(picture))
         assert image is not None
@@ -242,5 +242,7 @@ def _open_tables(stack: ExitStack, job: _Job) -> Callable[[Picture, Finished], N
         if cells is not None and counts is not None:
             cells.add(finished.cells)
             counts.add([finished.count])
+        if job.journal is not None:
+            job.journal.add(picture, finished)
 
     return add

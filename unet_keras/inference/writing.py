@@ -23,12 +23,14 @@ from typing import IO, Any, Self
 
 import numpy as np
 import tifffile
+from PIL import Image
 from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 from skimage.measure import find_contours, regionprops
 
 from unet_keras import drawing
 from unet_keras.sources.label_outlines import trace_labels
 
+SOFTWARE = "unet_keras"  # said in files that people may correct
 OUTPUTS = ("probability", "mask", "labels", "overlay", "rois", "coco", "csv")
 
 
@@ -72,12 +74,14 @@ def write_probability(path: Path, probabilities: np.ndarray) -> None:
 def write_labels(path: Path, labels: np.ndarray) -> None:
     """Write a label map, uint16 or uint32 (H, W), as a TIFF of its type."""
     with whole_file(path) as partial:
-        tifffile.imwrite(partial, labels, compression="zlib", compressionargs={"level": 4})
+        tifffile.imwrite(
+            partial, labels, software=SOFTWARE, compression="zlib", compressionargs={"level": 4}
+        )
 
 
 def write_mask(path: Path, labels: np.ndarray) -> None:
     """Write where a label map, integer (H, W), is not 0, as a PNG of uint8 0 and 255."""
-    drawing.write_png(path, np.where(labels > 0, np.uint8(255), np.uint8(0)))
+    drawing.write_png(path, np.where(labels > 0, np.uint8(255), np.uint8(0)), software=SOFTWARE)
 
 
 def write_overlay(path: Path, labels: np.ndarray, image: np.ndarray) -> None:
@@ -108,16 +112,26 @@ def write_rois(path: Path, labels: np.ndarray) -> None:
             roi.roitype = ROI_TYPE.POLYGON
             roi.options |= ROI_OPTIONS.SUB_PIXEL_RESOLUTION
             roi.name = name
-            file.writestr(f"{name}.roi", roi.tobytes())
+            entry = zipfile.ZipInfo(f"{name}.roi")  # of no time: equal outlines, equal files
+            file.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
         file.comment = _seal(file)
 
 
 def is_corrected(path: Path) -> bool:
-    """Tell whether outlines are not as `write_rois` has written them."""
+    """Tell whether outlines, a mask or a label map are not as they were written here.
+
+    Programs that save an image anew do not keep that this one is named as its writer.
+    """
     try:
-        with zipfile.ZipFile(path) as file:
-            return file.comment != _seal(file)
-    except (OSError, zipfile.BadZipFile):
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as file:
+                return file.comment != _seal(file)
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                return picture.info.get("Software") != SOFTWARE
+        with tifffile.TiffFile(path) as stack:
+            return stack.pages.first.software != SOFTWARE
+    except (OSError, ValueError, zipfile.BadZipFile, tifffile.TiffFileError):
         return True
 
 

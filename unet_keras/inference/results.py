@@ -1,0 +1,209 @@
+"""What a folder of predictions holds, and what may be added to it without losing or mixing it.
+
+RESULTS/NAME_mask.png ...   a file of each kind for each picture
+RESULTS/counts.csv          of other images: not replaced unasked
+RESULTS/predictions.json    likewise
+RESULTS/NAME_rois.zip       corrected in ImageJ: not replaced
+RESULTS/settings.json       what all of it was made with: networks, rules, version
+RESULTS/.sources.json       which image each name stands for: a second plate's do not replace them
+"""
+
+import csv
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from unet_keras.inference.pictures import Picture
+
+SOURCES = ".sources.json"
+SETTINGS = "settings.json"
+# What a picture's files are called, behind its name, and those of all pictures.
+ENDINGS = {
+    "probability": ("_probability.tif", "_probability.ome.tif"),
+    "mask": ("_mask.png", "_mask.ome.tif"),
+    "labels": ("_labels.tif", "_labels.ome.tif"),
+    "overlay": ("_overlay.png",),
+    "rois": ("_rois.zip",),
+}
+TABLES = {"csv": "counts.csv", "coco": "predictions.json"}
+# What says where things are and not how results come about.
+_NOT_DECISIVE = ("write", "unet_keras")
+
+
+def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
+    """Refuse to replace tables that tell of images beyond those that are asked for now.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+        write: Which of `writing.OUTPUTS`.
+
+    Raises:
+        InputError: Cells or counts would be lost, or a file is of something else.
+    """
+    asked_for = {picture.title for picture in pictures}
+    for kind, name, images_in in (
+        ("csv", "counts.csv", _images_in_table), ("coco", "predictions.json", _images_in_coco),
+    ):  # fmt: skip
+        path = output / name
+        if kind not in write or not path.exists():
+            continue
+        try:
+            earlier = images_in(path)
+        except (KeyError, TypeError, ValueError, csv.Error):
+            raise InputError(
+                f"{path} is not of this command and would be replaced: give another --output"
+            ) from None
+        if lost := earlier - asked_for:
+            raise InputError(
+                f"{path} of an earlier run has {len(lost)} images that are not among these, such "
+                f"as {min(lost)}, and would be replaced: give another --output to keep it, or "
+                "remove it"
+            )
+
+
+def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Refuse to replace the results of other images of the same names, as plates have them.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+
+    Raises:
+        InputError: Names both images.
+    """
+    known = _read(output / SOURCES)
+    for picture in pictures:
+        earlier = Path(known.get(picture.name, picture.path))
+        if earlier.resolve() != picture.path.resolve() and earlier.exists():
+            raise InputError(
+                f"{output} holds results of {earlier}, which those of {picture.path} would "
+                "replace: give another --output, or remove it"
+            )
+
+
+def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Note which images the results in a folder are of, before any of them is written."""
+    from unet_keras.inference.writing import whole_file
+
+    known = _read(output / SOURCES) | {one.name: str(one.path.resolve()) for one in pictures}
+    with whole_file(output / SOURCES) as partial:
+        partial.write_text(json.dumps(known), encoding="utf-8")
+
+
+def demand_kept_corrections(
+    output: Path, pictures: "Sequence[Picture]", write: Collection[str]
+) -> None:
+    """Refuse to replace outlines, masks and label maps that somebody has corrected.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+        write: Which of `writing.OUTPUTS`.
+
+    Raises:
+        InputError: Names the first such file.
+    """
+    from unet_keras.inference.writing import is_corrected
+
+    # Before settings were noted, masks and label maps did not say what has written them.
+    kinds = ["rois", *(("mask", "labels") if (output / SETTINGS).exists() else ())]
+    kinds = [kind for kind in kinds if kind in write]
+    for path in [output / (one.name + ENDINGS[kind][0]) for one in pictures for kind in kinds]:
+        if path.exists() and is_corrected(path):
+            raise InputError(
+                f"{path} was changed since it was written, and would be replaced: move it, or give "
+                "another --output"
+            )
+
+
+def demand_same_settings(
+    output: Path, made_with: Mapping[str, Any], pictures: "Sequence[Picture]"
+) -> None:
+    """Refuse to leave results beside others that were made otherwise: nobody could tell them apart.
+
+    Args:
+        output: Folder of the results.
+        made_with: What decides the new ones, and `write`, the kinds of them.
+        pictures: What is asked for.
+
+    Raises:
+        InputError: Says what would stay, and what differs.
+    """
+    earlier = _read(output / SETTINGS)
+    differing = _differences(earlier, made_with)
+    if not earlier or not differing:
+        return
+    left = set(earlier.get("write", ())) - set(made_with["write"])
+    kinds = [kind for kind in (*ENDINGS, *TABLES) if kind in left and _is_there(output, kind)]
+    asked_for = {picture.name for picture in pictures}
+    others = [
+        name
+        for name in _read(output / SOURCES)
+        if name not in asked_for and any(_is_there(output, kind, name) for kind in ENDINGS)
+    ]
+    if kinds or others:
+        what = f"{', '.join(kinds)} of an earlier run" if kinds else f"results of {others[0]}"
+        mend = f"write them anew (--write {','.join([*made_with['write'], *kinds])})"
+        raise InputError(
+            f"{output} holds {what}, made with {differing}: {mend if kinds else 'remove them'}, or "
+            "give another --output"
+        )
+
+
+def keep_settings(output: Path, made_with: Mapping[str, Any]) -> None:
+    """Note what results are made with, before any of them is written."""
+    from unet_keras.inference.writing import whole_file
+
+    earlier = _read(output / SETTINGS)
+    kinds = set(made_with["write"])
+    if not _differences(earlier, made_with):
+        kinds |= set(earlier.get("write", ()))
+    text = json.dumps({**made_with, "write": sorted(kinds)}, indent=2)
+    with whole_file(output / SETTINGS) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs, as text: `threshold 0.5 (now 0.3)`; empty where nothing does."""
+    told = []
+    for key, value in now.items():
+        before = earlier.get(key)
+        if key == "networks":
+            if [one["sha256"] for one in before or ()] != [one["sha256"] for one in value]:
+                told.append("another network")
+        elif key not in _NOT_DECISIVE and before != value:
+            told.append(f"{key} {before} (now {value})")
+    return ", ".join(told)
+
+
+def _is_there(output: Path, kind: str, name: str | None = None) -> bool:
+    """Whether there are results of a kind, be it of one picture or of any."""
+    if kind in TABLES:
+        return name is None and (output / TABLES[kind]).exists()
+    if name is None:
+        return any(any(output.glob(f"*{ending}")) for ending in ENDINGS[kind])
+    return any((output / (name + ending)).exists() for ending in ENDINGS[kind])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a JSON file of this folder says; nothing where it is absent or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _images_in_table(path: Path) -> set[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["image"] for row in csv.DictReader(file)}
+
+
+def _images_in_coco(path: Path) -> set[str]:
+    with path.open(encoding="utf-8") as file:
+        return {str(image["file_name"]) for image in json.load(file)["images"]}
