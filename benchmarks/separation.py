@@ -190,32 +190,59 @@ def folds(choice: str, sample: Path, seeds: Sequence[int]) -> list[dict]:
 def folds_table(results: Mapping[str, Sequence[dict]]) -> str:
     """Markdown, two rows a choice: means over all images and over those that were not screened.
 
-    The last column says how far the seeds lie apart.
+    The last column says how far the seeds lie apart. The last row takes each score of each image
+    from the choice that has the highest, which no single one can: what the images allow.
     """
     heads = ["choice", "readout", "SA", "SA50", "Dice"]
     heads += [f"{name}, not screened" for name in heads[2:]] + ["seeds", "spread of SA"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    everything = []
     for choice, found in results.items():
-        seeds = {each["definition"]["seed"] for each in found}
         for suffix in ("", ", TTA"):
             readout = FINALISTS[choice] + suffix
-            images = [
-                (each["definition"]["seed"], name, scores)
-                for each in found
-                for name, scores in each["scores"][readout].items()
-            ]
-            cells = [
-                f"{np.mean([s[key] for _, name, s in images if name not in left_out]):.3f}"
-                for left_out in ((), SCREENED)
-                for key in ("sa", "sa50", "dice")
-            ]
+            by_image = _scores_by_image(found, readout)
+            everything.append(by_image)
             by_seed = [
-                np.mean([scores["sa"] for its_seed, _, scores in images if its_seed == seed])
-                for seed in seeds
-            ]
-            spread = f"{np.ptp(by_seed):.3f}" if len(seeds) > 1 else ""
-            lines.append(f"| {' | '.join([choice, readout, *cells, str(len(seeds)), spread])} |")
+                np.mean([
+                    scores["sa"]
+                    for each in found
+                    if each["definition"]["seed"] == seed
+                    for scores in each["scores"][readout].values()
+                ])
+                for seed in sorted({each["definition"]["seed"] for each in found})
+            ]  # fmt: skip
+            spread = f"{np.ptp(by_seed):.3f}" if len(by_seed) > 1 else ""
+            cells = [choice, readout, *_means(by_image), str(len(by_seed)), spread]
+            lines.append(f"| {' | '.join(cells)} |")
+    if len(results) > 1:
+        best = {
+            name: {key: max(each[name][key] for each in everything) for key in scores}
+            for name, scores in everything[0].items()
+        }
+        cells = ["for each image the best of these", "", *_means(best), "", ""]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _scores_by_image(found: Sequence[dict], readout: str) -> dict[str, dict[str, float]]:
+    """Each image's scores, means over seeds."""
+    gathered: dict[str, list[dict[str, float]]] = {}
+    for each in found:
+        for name, scores in each["scores"][readout].items():
+            gathered.setdefault(name, []).append(scores)
+    return {
+        name: {key: float(np.mean([one[key] for one in some])) for key in ("sa", "sa50", "dice")}
+        for name, some in gathered.items()
+    }
+
+
+def _means(by_image: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """SA, SA50 and Dice over all images, then over those that were not screened."""
+    return [
+        f"{np.mean([scores[key] for name, scores in by_image.items() if name not in left_out]):.3f}"
+        for left_out in ((), SCREENED)
+        for key in ("sa", "sa50", "dice")
+    ]
 
 
 def main() -> None:
