@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,18 @@ def test_a_loaded_model_predicts_in_tiles(served, rng):
         served(image, tile=0)
 
 
+def test_tiles_of_group_normalization_are_told(make_model, rng, tmp_path):
+    model = make_model(normalization="group")
+    export_saved_model(model, tmp_path / "m", metadata={})
+    served, image = load_saved_model(tmp_path / "m"), rng.integers(0, 255, (40, 48), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = served(image)
+        np.testing.assert_allclose(served(image, tile=48), whole, atol=1e-5)
+    with pytest.warns(UserWarning, match="statistics from each tile"):
+        served(image, tile=16)
+
+
 def test_tiles_have_a_size(loaded):
     images = tf.zeros((1, 8, 8, 1), tf.uint8)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at least 1 pixel"):
@@ -167,7 +180,8 @@ def test_sixteen_bits_and_colors_and_maps(make_model, rng, tmp_path):
     metadata = {"image_dtype": "float16", "note": "16 bits"}
     export_saved_model(model, tmp_path / "m", metadata=metadata, image_dtype="uint16")
     served = load_saved_model(tmp_path / "m")
-    assert served.metadata == {"image_dtype": "uint16", "channels": 3, "note": "16 bits"}
+    known = {"image_dtype": "uint16", "channels": 3, "tiles_differ": False}
+    assert served.metadata == {**known, "note": "16 bits"}
     image = noise(rng, 33, 20, 3, dtype=np.uint16)
     expected = predict_tiled(model, image)
     np.testing.assert_allclose(served(image), expected, atol=1e-4)

@@ -161,6 +161,19 @@ def test_one_logit_takes_any_class_for_foreground() -> None:
     assert WeightedCrossEntropy()(several, logits) == WeightedCrossEntropy()(y, logits)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_class_that_the_network_does_not_know_is_no_number(compiled) -> None:
+    """It would be learned as background, and nobody would see it."""
+    index = np.zeros((2, 4, 4, 2), np.float32)
+    index[..., 1] = 1
+    index[0, 1, 1, 0] = 2
+    loss = tf.function(soft_dice, jit_compile=compiled)
+    found = loss(tf.constant(index), tf.zeros((2, 4, 4, 2))).numpy()
+    assert np.isnan(found).tolist() == [True, False]
+    index[0, 1, 1, 1] = 0
+    assert np.isfinite(loss(tf.constant(index), tf.zeros((2, 4, 4, 2)))).all()
+
+
 def test_maps_and_classes_find_their_channels() -> None:
     y, logits = random_case(3)
     maps = np.random.default_rng(1).random((2, *y.shape[:3]))

@@ -1,4 +1,5 @@
 import itertools
+import math
 import resource
 import shutil
 from dataclasses import replace
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.records.examples import drawn
 from unet_keras.errors import InputError
 from unet_keras.evaluation.scoring import read_records
 from unet_keras.pipeline.augment import Augmentation
 from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
+from unet_keras.records.writer import write_records
 from unet_keras.targets.labels import separate_touching
 
 pytestmark = pytest.mark.slow
@@ -230,6 +233,18 @@ def test_weights_follow_the_formula(records: Path) -> None:
         ({"start_step": -1}, "start_step=-1 must be at least 0"),
         ({"crop": 32}, "crop=32 must be height and width"),
         ({"crop": (32, 0)}, r"crop=\(32, 0\) must be height and width"),
+        ({"border_weight": math.inf}, "border_weight=inf must be at least 0 and finite"),
+        (
+            {"class_weights": (-1.0, 2.0)},
+            r"class_weights=\(-1.0, 2.0\) must be numbers of at least",
+        ),
+        ({"class_weights": (math.nan, 2.0)}, "must be numbers of at least 0, such as .2, 1.$"),
+        ({"class_weights": "balanced"}, "=balanced must be numbers of at least 0, such as .2, 1.$"),
+        ({"regression_maps": "distance"}, r"must be a list of names: \['distance'\]"),
+        (
+            {"regression_maps": ("distance",), "weights": "sample_weight"},
+            "are carried by weights='packed' alone, and weights='sample_weight' was given",
+        ),
         ({"regression_maps": ("border",)}, "has border, which weighs the loss"),
         ({"regression_maps": ("flow",)}, r"has the maps .*'border'.* but .*'flow'.* asked for"),
     ],
@@ -239,10 +254,24 @@ def test_mistakes_are_named(records: Path, arguments: dict[str, object], message
         load_dataset(**{"path": records, "split": "train", **SHAPE, **arguments})
 
 
-def test_a_crop_may_be_a_list(records: Path) -> None:
-    crops = [load_dataset(records, "val", crop=crop, batch_size=1) for crop in ([64, 80], (64, 80))]
-    for first, second in zip(*(crop.as_numpy_iterator() for crop in crops), strict=True):
-        np.testing.assert_array_equal(first[0], second[0])
+def test_sequences_may_be_of_any_kind(records: Path) -> None:
+    made = [
+        load_dataset(records, "val", crop=kind((64, 80)), batch_size=1, class_weights=kind((1, 2)))
+        for kind in (list, tuple, np.array)
+    ]
+    for first, *others in zip(*(one.as_numpy_iterator() for one in made), strict=True):
+        for other in others:
+            np.testing.assert_array_equal(first[1], other[1])
+
+
+def test_without_weights_no_border_map_is_needed(records: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    write_records(drawn({"train": 2, "val": 1}), plain, maps=(), workers=1)
+    with pytest.raises(InputError, match=r"has the maps \[\], but \['border'\] are asked for"):
+        load_dataset(plain, "train", crop=(16, 16), batch_size=1)
+    arguments = {"crop": (16, 16), "batch_size": 1, "weights": "none"}
+    image, index = take(load_dataset(plain, "train", **arguments), 1)[0]
+    assert (image.shape, index.shape) == ((1, 16, 16, 1), (1, 16, 16, 1))
 
 
 def test_a_truncated_shard_is_named_before_training_begins(records: Path, tmp_path: Path) -> None:

@@ -243,6 +243,9 @@ class TestShapes:
             ((4, 4), (3, 3, 3), "must be \\(H', W', 2\\)"),
             ((4, 4), (1, 4, 4, 2), "does not go with"),
             ((4,), (4, 4, 2), "does not go with"),
+            ((4, 4, 3), (1, 4, 4, 2), "does not go with"),
+            ((3, 4, 4), (2, 4, 4, 2), "does not go with"),
+            ((3, 4, 4, 1), (2, 4, 4, 2), "does not go with"),
         ],
     )
     def test_shapes_that_do_not_fit(self, image, coordinates, message):

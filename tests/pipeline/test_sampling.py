@@ -45,6 +45,19 @@ class TestField:
         grid = sample_displacements(tf.constant([1, 2]), (2, 4), 10.0)
         np.testing.assert_allclose(moved[::39, ::49], grid[:, ::3], atol=1e-4)
 
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"seed": (1, 2, 3)}, r"seed=\(1, 2, 3\) must be one number or two"),
+            ({"deviation_pixels": math.nan}, "deviation_pixels=nan must be at least 0"),
+            ({"deviation_pixels": -3.0}, r"deviation_pixels=-3\.0 must be at least 0"),
+            ({"grid": (1, 3)}, r"grid=\(1, 3\) must have 2 rows"),
+        ],
+    )
+    def test_mistakes_are_named(self, arguments, message):
+        with pytest.raises(InputError, match=message):
+            sample_field(**{"seed": 1, "size": (40, 50), **arguments})
+
 
 def test_displacements_are_gaussian_cut_and_independent():
     draws = tf.data.Dataset.range(600).map(lambda k: sample_displacements([5, k], (3, 3), 10.0))

@@ -56,12 +56,12 @@ class DrawnReference(SampleReference):
         return coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))["counts"]
 
 
-def drawn(counts: dict[str, int], **named: object) -> list[DrawnReference]:
-    """References of so many images a split; seeds and ids count through."""
+def drawn(counts: dict[str, int], *, first: int = 0, **named: object) -> list[DrawnReference]:
+    """References of so many images a split; seeds and ids count through, from the first on."""
     splits = [split for split, count in counts.items() for _ in range(count)]
     return [
         DrawnReference(f"{k}", f"{'AB'[k % 2]}_{k}.png", split, "AB"[k % 2], seed=k, **named)
-        for k, split in enumerate(splits)
+        for k, split in enumerate(splits, first)
     ]
 
 

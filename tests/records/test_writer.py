@@ -128,7 +128,7 @@ def test_a_failing_conversion_leaves_what_was_there(workers, tmp_path):
     write_records(drawn({"train": 2}), path, workers=1)
     (path / "notes.txt").write_text("mine")
     before = content(path)
-    references = [*drawn({"train": 19}), *drawn({"val": 1}, trouble="damaged")]
+    references = [*drawn({"train": 19}), *drawn({"val": 1}, first=19, trouble="damaged")]
     with pytest.raises(InputError, match=r"A_0.png is damaged; fetch"):
         write_records(references, path, workers=workers)
     left = content(path)
@@ -182,7 +182,7 @@ sys.exit("tensorflow" in sys.modules or "keras" in sys.modules)
 
 
 def test_images_of_different_kinds_are_refused(tmp_path):
-    references = [*drawn({"train": 9}), *drawn({"val": 1}, dtype="uint16")]
+    references = [*drawn({"train": 9}), *drawn({"val": 1}, first=9, dtype="uint16")]
     with pytest.raises(InputError, match="one dtype and number of channels"):
         write_records(references, tmp_path / "records", workers=1)
     assert not (tmp_path / "records" / MANIFEST_NAME).exists()
@@ -191,7 +191,7 @@ def test_images_of_different_kinds_are_refused(tmp_path):
 def test_a_dead_worker_is_named_and_its_work_continued(expected, tmp_path):
     path = tmp_path / "records"
     references = drawn(COUNTS)
-    deadly = [*references[:20], *drawn({"train": 1}, trouble="dies"), *references[21:]]
+    deadly = [*references[:20], *drawn({"train": 1}, first=20, trouble="dies"), *references[21:]]
     with pytest.raises(UnfinishedError, match=r"died.*records.workers=1.*is kept"):
         write_records(deadly, path, workers=2, shard_images=12)
     assert (path / ".conversion").is_dir()
@@ -297,10 +297,19 @@ def test_wrong_arguments_are_refused(tmp_path):
         (drawn({"train": 1}), {"workers": 0}, "records.workers=0 must be at least 1"),
         (drawn({"train": 1}), {"shard_images": 0}, "records.shard_images=0"),
         (drawn({"train": 1}), {"maps": ("edges",)}, "records.maps"),
+        (drawn({"train": 1}), {"maps": "border"}, r"must be a list of names: \['border'\]"),
+        (drawn({"train": 2, "valid": 1}), {}, "is in split 'valid'; splits are train, val, test"),
+        (drawn({"train": 1}) * 2, {}, "Two images have the id .*; ids must be unique"),
     ):
         with pytest.raises(InputError, match=message):
             write_records(references, tmp_path / "records", **named)
     assert not (tmp_path / "records").exists()
+
+
+def test_references_may_be_made_one_by_one(expected, tmp_path):
+    one_by_one = (reference for reference in drawn(COUNTS))
+    write_records(one_by_one, tmp_path / "records", workers=1, shard_images=12)
+    assert content(tmp_path / "records") == expected[1]
 
 
 def test_a_path_that_cannot_be_written_is_refused(tmp_path):

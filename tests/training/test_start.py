@@ -12,6 +12,7 @@ from unet_keras.errors import InputError
 from unet_keras.model.unet import build_unet
 from unet_keras.records.manifest import read_manifest
 from unet_keras.training import fit
+from unet_keras.training.data import warn_of_cache
 from unet_keras.training.start import read_weights, take_weights
 
 # Steps so small that the weights stay what they were at the start.
@@ -128,3 +129,17 @@ def test_a_bad_start_leaves_no_run_folder(
     with pytest.raises(InputError, match=r"start\.keras"):
         fit.train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_records_larger_than_memory_are_told(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(records, tmp_path / "run")
+    warn_of_cache(config)
+    assert not caplog.messages
+    monkeypatch.setattr("unet_keras.training.data._memory_bytes", lambda: 10_000)
+    warn_of_cache(config)
+    assert "pipeline.cache=false reads them from disk" in caplog.text
+    caplog.clear()
+    warn_of_cache(small_config(records, tmp_path / "run", "pipeline.cache=false"))
+    assert not caplog.messages

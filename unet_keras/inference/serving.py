@@ -4,7 +4,8 @@
       -> probabilities        float32 (B, H, W, K)
          maps                 float32 (B, H, W, T), only of a network with regression maps
     tiled            images   as above;  tile  int32 ()  side of the tiles, in pixels
-      -> the same, but for rounding, in memory that grows with the tile and not with the image
+      -> the same, but for rounding, in memory that grows with the tile and not with the image;
+         of a network with group normalization, each tile has statistics of its own
     encoded          encoded  string (B,)  PNG or JPEG files, each of its own size; values as stored
       -> probabilities        float32 (B, H, W, K)  H, W of the largest; smaller ones padded with 0
          sizes                int32 (B, 2)  height and width of each
@@ -30,7 +31,11 @@ from numpy.typing import ArrayLike
 
 from unet_keras.errors import InputError
 from unet_keras.inference.compiling import to_probabilities
-from unet_keras.inference.tiling import as_image
+from unet_keras.inference.tiling import (
+    as_image,
+    has_group_normalization,
+    warn_of_group_normalization,
+)
 from unet_keras.inference.windows import plan_windows_op, read_stretch_op, surround_op
 from unet_keras.inference.writing import replace_folder
 from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
@@ -63,7 +68,7 @@ def export_saved_model(
         model: A network of `build_unet`, (B, H, W, C) -> logits (B, H', W', K + T).
         directory: The folder to write; a SavedModel that is there is replaced.
         metadata: What `metadata.json` shall hold: classes, normalization, versions, ...; type and
-            channels of the images are added.
+            channels of the images are added, and whether tiles differ from whole images.
         image_dtype: Of the images it will take: `uint8`, `uint16` or `float32`, as in training.
             Only the first two have a signature for PNG and JPEG.
 
@@ -82,7 +87,11 @@ def export_saved_model(
     signatures = {"serving_default": module.predict, "tiled": module.predict_tiled}
     if hasattr(module, "predict_encoded"):
         signatures["encoded"] = module.predict_encoded
-    known = {"image_dtype": image_dtype, "channels": model.input_shape[-1]}
+    known = {
+        "image_dtype": image_dtype,
+        "channels": model.input_shape[-1],
+        "tiles_differ": has_group_normalization(model),
+    }
     partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
     try:
         tf.saved_model.save(module, str(partial), signatures=signatures)
@@ -132,6 +141,8 @@ class ServedModel:
         elif tile < 1:
             raise InputError(f"tile={tile} must be at least 1 pixel")
         else:
+            if self.metadata.get("tiles_differ") and tile < max(images.shape[1:3]):
+                warn_of_group_normalization()
             outputs = self._loaded.signatures["tiled"](images=images, tile=tf.constant(tile))
         parts = [outputs[name][0].numpy() for name in ("probabilities", "maps") if name in outputs]
         return np.concatenate(parts, axis=-1)

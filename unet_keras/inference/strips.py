@@ -22,7 +22,7 @@ from unet_keras.inference.grey_values import MatchedRegions
 from unet_keras.inference.instances import foreground_of
 from unet_keras.inference.outlines import as_cells
 from unet_keras.inference.tiff import TiffRegions
-from unet_keras.inference.tiling import warn_of_group_normalization
+from unet_keras.inference.tiling import has_group_normalization, warn_of_group_normalization
 from unet_keras.inference.windows import plan_windows, read_window
 from unet_keras.model.geometry import geometry_of, map_channels
 from unet_keras.pipeline.kinds import Kind
@@ -77,8 +77,8 @@ def predict_strips(
     height, width = image.shape[:2]
     geometry = geometry_of(model)
     rows, columns = (plan_windows(side, tile, geometry, halo=halo) for side in (height, width))
-    if len(rows) * len(columns) > 1:
-        warn_of_group_normalization(model)
+    if len(rows) * len(columns) > 1 and has_group_normalization(model):
+        warn_of_group_normalization()
     predict, maps = compiled_prediction(model, image.dtype, fixed=True), map_channels(model)
     pixels = cast(np.ndarray, image)  # read region by region, it is like one
     margin, row_bytes = geometry.margin_pixels, width * np.dtype(np.float32).itemsize

@@ -106,8 +106,8 @@ def predict_tiled(
         plan_windows(length, side, geometry, halo=halo)
         for length, side in zip(size, tiles, strict=True)
     )
-    if len(rows) * len(columns) > 1:
-        warn_of_group_normalization(model)
+    if len(rows) * len(columns) > 1 and has_group_normalization(model):
+        warn_of_group_normalization()
     if output is None:
         output = np.empty((*size, model.output_shape[-1]), np.float32)
     elif output.shape != (*size, model.output_shape[-1]) or output.dtype != np.float32:
@@ -196,12 +196,16 @@ def _tile_that_fits(model: keras.Model, size: Size, geometry: UNetGeometry) -> S
     return tile, tile
 
 
-def warn_of_group_normalization(model: keras.Model) -> None:
+def has_group_normalization(model: keras.Model) -> bool:
+    """Whether a network takes statistics from what it is shown, so that tiles differ from it."""
+    return any(isinstance(layer, keras.layers.GroupNormalization) for layer in model.layers)
+
+
+def warn_of_group_normalization() -> None:
     """Warn that tiles of a network with group normalization differ from the whole image."""
-    if any(isinstance(layer, keras.layers.GroupNormalization) for layer in model.layers):
-        warnings.warn(
-            "group normalization takes its statistics from each tile, so tiles differ from the "
-            "whole image; predict it whole, or train with batch normalization",
-            UserWarning,
-            stacklevel=3,
-        )
+    warnings.warn(
+        "group normalization takes its statistics from each tile, so tiles differ from the "
+        "whole image; predict it whole, or train with batch normalization",
+        UserWarning,
+        stacklevel=3,
+    )

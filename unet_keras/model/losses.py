@@ -71,7 +71,8 @@ def soft_dice(y: tf.Tensor, logits: tf.Tensor, smooth: float = 1e-5) -> tf.Tenso
     the size of w; p probability, g truth (0 or 1), s = `smooth`. Equation 2 of the 2023 report,
     whose value is the coefficient itself; Milletari et al. 2016 (V-Net), section 3. The smooth
     term makes an empty image with an empty prediction cost 0, as in MONAI's
-    `DiceLoss(squared_pred=True)`. With several classes: the mean over the classes 1..K-1.
+    `DiceLoss(squared_pred=True)`. With several classes: the mean over the classes 1..K-1, and
+    NaN for an image with a class index that is none of them.
     """
     target = unpack_target(y, logits)
     if target.classes == 1:
@@ -80,6 +81,9 @@ def soft_dice(y: tf.Tensor, logits: tf.Tensor, smooth: float = 1e-5) -> tf.Tenso
     else:
         p = ops.softmax(target.class_logits, axis=-1)[..., 1:]
         g = ops.one_hot(target.index, target.classes, dtype="float32")[..., 1:]
+        # A class that the network does not know would be learned as background: no number instead.
+        unknown = (target.index < 0) | (target.index >= target.classes)
+        g = ops.where(unknown[..., None], float("nan"), g)
     counts = ops.cast(target.weight != 0, "float32")[..., None]
     p, g = p * counts, g * counts
     overlap = ops.sum(p * g, axis=PIXELS)

@@ -18,8 +18,9 @@
     labels  integer (H, W, N) or None            sampled nearest: label map, class map
 
 Randomness is in `sample_*` only and stateless: the result depends on seed and number, not on
-threads, batch size or device. All that moves pixels (crop, rotation, zoom, flips, shift, elastic
-deformation) is one coordinate map and one resampling, the same for image, maps and labels.
+threads, batch size or device (but for the rounding of a blur that is not compiled). All that moves
+pixels (crop, rotation, zoom, flips, shift, elastic deformation) is one coordinate map and one
+resampling, the same for image, maps and labels.
 """
 
 import functools

@@ -12,13 +12,17 @@ starts at `start_step` gives the batches that one from the start gives after so 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tensorflow as tf
 
-from unet_keras.errors import InputError
+from unet_keras.pipeline.arguments import (
+    check_amounts,
+    check_choices,
+    check_records,
+    two_sides,
+)
 from unet_keras.pipeline.augment import (
     NO_AUGMENTATION,
     Augmentation,
@@ -28,11 +32,11 @@ from unet_keras.pipeline.augment import (
     sample_parameters,
     window_size,
 )
-from unet_keras.pipeline.kinds import Kind, class_names
+from unet_keras.pipeline.kinds import Kind
 from unet_keras.pipeline.packing import Packing, Weights
 from unet_keras.pipeline.reading import Example, read_endlessly, read_in_order
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
-from unet_keras.settings.checks import demand
+from unet_keras.settings.checks import class_weight_numbers
 
 
 def load_dataset(
@@ -64,9 +68,11 @@ def load_dataset(
         augment: How crops are transformed, and whether transformed ones take the place of plain
             ones or follow them (`mode`); None leaves crops as they are.
         weights: `packed` yields (x, y) for this package's losses; `sample_weight` yields
-            (x, class index (B, H', W', 1), w (B, H', W')) for stock losses, `none` the first two.
+            (x, class index (B, H', W', 1), w (B, H', W')) for stock losses, `none` the first two,
+            for which border and class weights do not count.
         seed: Decides order, crops and transformations.
-        start_step: Batches to leave out, as if they had been seen.
+        start_step: Batches to leave out, as if they had been seen; `tf.train.Checkpoint` cannot
+            keep the place of an iterator. With `cache`, all images are decoded before.
         training: Endless, shuffled, at random places; else each image once, its center. None is
             True for `train` only.
         kind: What the class index tells: `cells`, `boundary` or `cells_and_borders`; see
@@ -74,10 +80,10 @@ def load_dataset(
         outline_pixels: How many pixels wide the borders of `cells_and_borders` are.
         border_weight: w0 of Ronneberger et al. (2015), eq. 2, at least 0.
         class_weights: w_c of background, class 1, ...; empty for 1 everywhere.
-        regression_maps: Maps that y carries between class and weight: `distance`.
+        regression_maps: Maps that packed y carries between class and weight: `[distance]`.
         margin: Pixels that the network loses on each side. Labels are of what is left of a crop,
             which lies anywhere in the image, though the crop may reach beyond it.
-        cache: Keep decoded records in memory.
+        cache: Keep decoded records in memory: about 4 bytes a pixel more than the image has.
 
     Returns:
         A data set of batches, as the head of this file says.
@@ -86,17 +92,21 @@ def load_dataset(
         InputError: No records or damaged ones, no image in the split, a map that they lack, a crop
             too small, a device that is not there, a value out of its range.
     """
-    crop = _two_sides(crop)
-    _check_choices(weights, kind)
-    for name, value, least in (
-        ("batch_size", batch_size, 1), ("start_step", start_step, 0), ("margin", margin, 0),
-        ("outline_pixels", outline_pixels, 1), ("border_weight", border_weight, 0),
-    ):  # fmt: skip
-        demand(value >= least, f"{name}={value} must be at least {least}")
+    crop = two_sides(crop)
+    check_choices(weights, kind, regression_maps)
+    check_amounts(
+        batch_size=(batch_size, 1), start_step=(start_step, 0), margin=(margin, 0),
+        outline_pixels=(outline_pixels, 1), border_weight=(border_weight, 0),
+    )  # fmt: skip
+    if weights == "none":
+        border_weight, class_weights = 0.0, ()  # of which nothing is handed on
+    class_weights = class_weight_numbers(class_weights, otherwise="")
     manifest = read_manifest(path)
     demand_intact(path)
     training = split == "train" if training is None else training
-    _check(manifest, path, split, crop, margin, kind, class_weights, border_weight, regression_maps)
+    check_records(
+        manifest, path, split, crop, margin, kind, class_weights, border_weight, regression_maps
+    )
     device_name("auto" if augment is None else augment.device)  # an error here, not in a graph
     maps = (*regression_maps, *(("border",) if border_weight > 0 else ()))
     variants = _variants(augment if training else None)
@@ -221,53 +231,3 @@ def _variants(augment: Augmentation | None) -> tuple[Augmentation, ...]:
 def _common_size(manifest: Manifest) -> tuple[int, int] | None:
     """Return the size of all images where they agree."""
     return manifest.smallest_size if manifest.smallest_size == manifest.largest_size else None
-
-
-def _two_sides(crop: Sequence[int]) -> tuple[int, int]:
-    sides = tuple(crop) if isinstance(crop, Sequence) else ()
-    whole = [int(side) for side in sides if isinstance(side, Integral) and side > 0]
-    demand(len(whole) == len(sides) == 2, f"crop={crop!r} must be height and width, above 0")
-    return whole[0], whole[1]
-
-
-def _check_choices(weights: str, kind: str) -> None:
-    for name, value, allowed in (("weights", weights, Weights), ("kind", kind, Kind)):
-        choices = get_args(allowed)
-        demand(value in choices, f"{name}={value!r} must be one of {', '.join(choices)}")
-
-
-def _check(
-    manifest: Manifest,
-    path: Path | str,
-    split: str,
-    crop: tuple[int, int],
-    margin: int,
-    kind: Kind,
-    class_weights: Sequence[float],
-    border_weight: float,
-    regression_maps: Sequence[str],
-) -> None:
-    if split not in manifest.splits or not manifest.splits[split].images:
-        available = [name for name, part in manifest.splits.items() if part.images]
-        raise InputError(f"{path} has no images in split {split!r}; it has {available}")
-    wanted = {*regression_maps, *(("border",) if border_weight > 0 else ())}
-    if not wanted <= set(manifest.maps):
-        raise InputError(
-            f"{path} has the maps {list(manifest.maps)}, but {sorted(wanted)} are asked for: "
-            "convert again with records.maps naming them"
-        )
-    demand(
-        "border" not in regression_maps,
-        f"regression_maps={list(regression_maps)} has border, which weighs the loss: give distance",
-    )
-    names = class_names(manifest, kind)
-    if class_weights and len(class_weights) != len(names):
-        raise InputError(
-            f"loss.class_weights={list(class_weights)} must have {len(names)} numbers, for "
-            f"{', '.join(names)} of {path}"
-        )
-    if min(crop) <= 2 * margin:
-        raise InputError(
-            f"pipeline.crop={crop} must be larger than {2 * margin}, because the network loses "
-            f"{margin} pixels on each side"
-        )

@@ -209,9 +209,11 @@ def _batched(
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Return the image as (B, H, W, C) and the function that takes added axes off a result."""
     rank, batched = image.shape.rank, coordinates.shape.rank == 4
-    if rank == 4:
+    counts = [array.shape[0] for array in (image, coordinates)]
+    equal = None in counts or counts[0] == counts[1]
+    if rank == 4 and (not batched or equal or 1 in counts):
         return image, tf.identity
-    if batched and rank == 3:
+    if batched and rank == 3 and equal:
         return image[..., tf.newaxis], lambda result: result[..., 0]
     if not batched and rank == 3:
         return image[tf.newaxis], lambda result: result[0]

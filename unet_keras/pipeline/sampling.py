@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from unet_keras.pipeline import fields, geometry, smoothing
 from unet_keras.settings.augment import Augmentation
+from unet_keras.settings.checks import demand, demand_amount
 
 Size = tuple[int, int]
 Parameters = dict[str, tf.Tensor]
@@ -48,8 +49,15 @@ def sample_field(
 
     Returns:
         float32 (H, W, 2): the row and the column in the image each output pixel comes from.
+
+    Raises:
+        InputError: More than two numbers as seed, a grid or a deviation out of its range.
     """
+    demand(min(grid) >= 2, f"grid={grid} must have 2 rows and columns at least")
+    if isinstance(deviation_pixels, int | float):
+        demand_amount(deviation_pixels, "deviation_pixels")
     pair = tf.reshape(tf.cast(seed, tf.int64), [-1])
+    demand(pair.shape[0] in (1, 2), f"seed={seed} must be one number or two")
     pair = tf.concat([pair, tf.zeros([2 - pair.shape[0]], tf.int64)], axis=0)
     displacements = sample_displacements(pair, grid, deviation_pixels)
     return geometry.identity_coordinates(size) + fields.dense_field(displacements, size)

@@ -59,12 +59,23 @@ def plan_shards(
         shard_images: Images a shard at most, at least 1.
 
     Raises:
-        InputError: There is no image, or `shard_images` is below 1.
+        InputError: There is no image, `shard_images` is below 1, a split is none, or two images
+            have one id.
     """
     if not references:
         raise InputError(f"There is no image to convert into {work.parent}; check the source.")
     if shard_images < 1:
         raise InputError(f"records.shard_images={shard_images} must be at least 1.")
+    known: set[str] = set()
+    for reference in references:
+        if reference.split not in SPLITS:
+            raise InputError(
+                f"The image {reference.image_id} is in split {reference.split!r}; splits are "
+                f"{', '.join(SPLITS)}."
+            )
+        if reference.image_id in known:
+            raise InputError(f"Two images have the id {reference.image_id}; ids must be unique.")
+        known.add(reference.image_id)
     plans = []
     for split in SPLITS:
         mine = [reference for reference in references if reference.split == split]

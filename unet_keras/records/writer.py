@@ -30,6 +30,7 @@ from unet_keras.records.shards import ShardPlan, join_parts, plan_shards, take_u
 from unet_keras.records.statistics import Statistics, demand_one_kind
 from unet_keras.records.summary import summarize
 from unet_keras.records.workers import convert_parts
+from unet_keras.settings.checks import demand_names
 from unet_keras.sources.base import SPLITS, SampleReference
 
 logger = logging.getLogger(__name__)
@@ -74,10 +75,12 @@ def write_records(
         The manifest.
 
     Raises:
-        InputError: There is no image, none has an instance, an image or annotation is damaged,
-            images differ in dtype or channels, the disk is full, or another process is converting
-            into the folder.
+        InputError: There is no image, a split is none, an id comes twice, no image has an instance,
+            an image or annotation is damaged, images differ in dtype or channels, the disk is full,
+            or another process is converting into the folder.
     """
+    demand_names(maps, "records.maps")
+    references = tuple(references)
     settings = TargetSettings(tuple(maps), float(sigma_pixels), separate, overlap)
     path = Path(path)
     described: dict[str, Any] = json.loads(json.dumps(dict(configuration or {})))

@@ -11,7 +11,7 @@ Mode = Literal["none", "replace", "append"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to an image; every strength at its neutral value leaves it bit by bit.
+    """What happens to an image; strengths at neutral values leave its grey values as they are.
 
     Attributes:
         mode: `none` takes random crops as they are, `replace` transforms each anew, `append` has

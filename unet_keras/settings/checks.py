@@ -1,6 +1,7 @@
 """What every section checks its fields with."""
 
 import math
+from typing import Any
 
 from unet_keras.errors import InputError
 
@@ -22,3 +23,33 @@ def demand_positive(value: float, name: str) -> None:
 def demand_amount(value: float, name: str) -> None:
     """Raise `InputError` unless the value is at least 0 and finite."""
     demand(0 <= value < math.inf, f"{name}={value} must be at least 0 and finite")
+
+
+def class_weight_numbers(weights: Any, *, otherwise: str = ", or balanced") -> list[float]:
+    """Return the weights of classes as numbers.
+
+    Args:
+        weights: One for each class; empty for 1 everywhere.
+        otherwise: What else the message may offer.
+
+    Raises:
+        InputError: One is no number, or below 0 or not finite, or all are 0.
+    """
+    try:
+        numbers = [-1.0] if isinstance(weights, str) else [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        numbers = [-1.0]
+    demand(
+        all(0 <= number < math.inf for number in numbers),
+        f"loss.class_weights={weights} must be numbers of at least 0, such as [2, 1]{otherwise}",
+    )
+    demand(
+        not numbers or max(numbers) > 0,
+        f"loss.class_weights={weights} leave every pixel out: one of them must be above 0",
+    )
+    return numbers
+
+
+def demand_names(names: Any, name: str) -> None:
+    """Raise `InputError` for a text where a list of texts belongs, which would be its letters."""
+    demand(not isinstance(names, str), f"{name}={names!r} must be a list of names: [{names!r}]")

@@ -1,10 +1,14 @@
 """The network and what it minimizes."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unet_keras.settings.checks import demand, demand_amount, demand_positive
+from unet_keras.settings.checks import (
+    class_weight_numbers,
+    demand,
+    demand_amount,
+    demand_positive,
+)
 
 
 @dataclass(frozen=True)
@@ -75,25 +79,9 @@ class Loss:
             "loss.cross_entropy and loss.dice are both 0: nothing would be learned",
         )
         if self.class_weights != "balanced":
-            object.__setattr__(self, "class_weights", _numbers(self.class_weights))
+            object.__setattr__(self, "class_weights", class_weight_numbers(self.class_weights))
 
     @property
     def maps(self) -> tuple[str, ...]:
         """The maps that the network tells beside the classes."""
         return ("distance",) if self.distance > 0 else ()
-
-
-def _numbers(weights: Any) -> list[float]:
-    try:
-        numbers = [-1.0] if isinstance(weights, str) else [float(weight) for weight in weights]
-    except (TypeError, ValueError):
-        numbers = [-1.0]
-    demand(
-        all(0 <= number < math.inf for number in numbers),
-        f"loss.class_weights={weights} must be numbers of at least 0, such as [2, 1], or balanced",
-    )
-    demand(
-        not numbers or max(numbers) > 0,
-        f"loss.class_weights={weights} leave every pixel out: one of them must be above 0",
-    )
-    return numbers

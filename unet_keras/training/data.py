@@ -2,11 +2,13 @@
 
 import logging
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from unet_keras.config import Config
@@ -87,6 +89,31 @@ def validation_data(
         .prefetch(tf.data.AUTOTUNE)
         .apply(tf.data.experimental.assert_cardinality(-(-images // size)))
     )
+
+
+def warn_of_cache(config: Config) -> None:
+    """Say so where decoded records would fill more than half of this machine's memory."""
+    manifest = read_manifest(config.records.path)
+    areas = (math.prod(manifest.smallest_size), math.prod(manifest.largest_size))
+    images = sum(manifest.splits[split].images for split in ("train", "val"))
+    # Beside the image, labels and maps of two bytes each, or less.
+    bytes_a_pixel = manifest.channels * np.dtype(manifest.image_dtype).itemsize + 4
+    needed = images * sum(areas) / 2 * bytes_a_pixel
+    memory = _memory_bytes()
+    if config.pipeline.cache and memory and needed > memory / 2:
+        logger.warning(
+            "decoded records would take about %.0f GB of this machine's %.0f: "
+            "pipeline.cache=false reads them from disk in each epoch",
+            needed / 1e9, memory / 1e9,
+        )  # fmt: skip
+
+
+def _memory_bytes() -> int:
+    """This machine's memory; 0 where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def draw_preview(config: Config, count: int) -> Path:

@@ -25,7 +25,7 @@ from unet_keras.training.computation import (
     set_up,
 )
 from unet_keras.training.console import Console
-from unet_keras.training.data import training_data, validation_data
+from unet_keras.training.data import training_data, validation_data, warn_of_cache
 from unet_keras.training.events import cut_events
 from unet_keras.training.guard import LossGuard, explained
 from unet_keras.training.naming import batch_images
@@ -79,6 +79,7 @@ def train(config: Config) -> Path:
         # Before the folder is claimed, so that it is not left to another start.
         start_weights(build_network(config, manifest), config, tell=False)
     claim_run_folder(run, config, manifest)
+    warn_of_cache(config)
     with sole_user(run):
         state = newest_state(run) or RunState()
         if state.phase == len(stretches):
