@@ -129,7 +129,7 @@ def test_a_failing_conversion_leaves_what_was_there(workers, tmp_path):
     (path / "notes.txt").write_text("mine")
     before = content(path)
     references = [*drawn({"train": 19}), *drawn({"val": 1}, first=19, trouble="damaged")]
-    with pytest.raises(InputError, match=r"A_0.png is damaged; fetch"):
+    with pytest.raises(InputError, match=r"B_19.png is damaged; fetch"):
         write_records(references, path, workers=workers)
     left = content(path)
     assert {name: left[name] for name in left if not name.startswith(".conversion/")} == before
