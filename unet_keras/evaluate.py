@@ -68,6 +68,11 @@ def main() -> None:
     others.add_argument(
         "--truth", metavar="DIR", help="a folder of records, or of masks or label maps"
     )
+    others.add_argument(
+        "--probabilities", action="store_true",
+        help="take Dice, IoU and their curves from NAME_probability.tif beside the masks, at "
+        "evaluate.threshold, instead of from the masks",
+    )  # fmt: skip
     others.add_argument("--images", metavar="DIR", help="images for the pictures of the report")
     others.add_argument(
         "--kind",
@@ -113,7 +118,7 @@ def _demand_fitting(
                 f"{arguments.truth or 'DIR'} belong together, without RUN_DIR and --tune"
             )
         return
-    for option in ("output", "kind", "images"):
+    for option in ("output", "kind", "images", "probabilities"):
         if getattr(arguments, option):
             raise InputError(
                 f"--{option} is for --predictions DIR and --truth DIR, and a run takes none: "
@@ -275,7 +280,8 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     from unet_keras.evaluation.masks import MaskFolder
 
     config = configuration.load(None, overrides)
-    predictions = MaskFolder(Path(arguments.predictions), arguments.kind or "auto")
+    kind = arguments.kind or "auto"
+    predictions = MaskFolder(Path(arguments.predictions), kind, arguments.probabilities)
     directory = Path(arguments.output or predictions.path / "evaluation")
     with no_empty_folder(directory, mend=f"give another --output, or {MEND}"):
         evaluation, details = _scored_masks(predictions, arguments, config)

@@ -7,7 +7,7 @@ import argparse
 import logging
 import shutil
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,8 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument(
         "--channel", type=int, metavar="N",
-        help="which channel of ImageJ and OME stacks that hold several, from 0; otherwise all",
+        help="which channel of images that hold several, from 0; otherwise all pages of ImageJ and "
+        "OME stacks, and the luminance of RGB",
     )  # fmt: skip
     parser.add_argument("--threshold", type=float, metavar="P", help="of a cell's probability")
     parser.add_argument("--minimum-area", type=int, metavar="PIXELS", help="of a cell")
@@ -114,14 +115,16 @@ def _command(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tqdm import tqdm
 
-    from unet_keras.inference.results import demand_same_settings
+    from unet_keras.inference.results import demand_same_settings, described
     from unet_keras.inference.segmenting import segment_pictures
 
     paths = [Path(arguments.model), *map(Path, arguments.ensemble)]
     predictors = [_open(path, arguments) for path in paths]
     model = _model(predictors, arguments)
     output = Path(arguments.output)
-    made_with = _made_with(arguments, predictors, model)
+    options = ("tta", "tile", "halo", "blend", "channel")
+    chosen = {name: getattr(arguments, name) for name in options}
+    made_with = described(predictors, model) | chosen
     demand_same_settings(output, {**made_with, "write": sorted(write)}, pictures)
     parts: list[Path] = []
 
@@ -156,7 +159,7 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 
 def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "list[Picture]":
     """Find the pictures, and refuse models and places of results that cannot be such."""
-    from unet_keras.inference.asking import demand_model, demand_output
+    from unet_keras.inference.asking import demand_model, demand_order, demand_output
     from unet_keras.inference.pictures import find_pictures
     from unet_keras.inference.results import (
         demand_kept_corrections,
@@ -164,6 +167,7 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
         demand_same_sources,
     )
 
+    demand_order(arguments.model, arguments.images)
     pictures = find_pictures(arguments.images, channel=arguments.channel)
     for model in (arguments.model, *arguments.ensemble):
         demand_model(model)
@@ -241,24 +245,6 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
     )
 
 
-def _made_with(
-    arguments: argparse.Namespace, predictors: "list[Predictor]", model: "Segmenter"
-) -> dict[str, Any]:
-    """What decides the results, for their `settings.json`."""
-    from importlib.metadata import version
-
-    networks = [{"path": str(one.path), "sha256": one.digest()} for one in predictors]
-    return {
-        "unet_keras": version("unet_keras"),
-        "networks": networks,
-        **asdict(model.rules),
-        **{name: getattr(arguments, name) for name in ("tta", "tile", "halo", "blend", "channel")},
-        "normalize": predictors[0].normalized_to is not None,
-        "pixel_size": model.pixel_size,
-        "group_pattern": model.group_pattern,
-    }
-
-
 def _bounded(predictor: "Predictor", tile: int | None) -> "Prediction":
     """A SavedModel that takes large images by tiles, as networks do by themselves."""
     if predictor.network is not None:
@@ -297,6 +283,11 @@ def _segment_large(
     from unet_keras.inference.tiff import TiffRegions
 
     predictor = predictors[0]
+    if picture.sample is not None:
+        raise InputError(
+            f"{picture.path} has more than {large.LARGEST_PIXELS:,} pixels and is predicted in "
+            "parts, of which --channel takes none: save the channel by itself"
+        )
     several = len(predictors) > 1 or arguments.tta or arguments.blend or model.scale != 1
     learned = predictor.metadata.get("learned", "cells")
     if predictor.network is None or several or learned == "boundary":

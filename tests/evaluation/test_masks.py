@@ -83,7 +83,7 @@ def test_truth_and_prediction_may_each_carry_an_ending(tmp_path):
     write(tmp_path / "predicted/a_pred.tif", LABELS)
     write(tmp_path / "predicted/a_probability.tif", np.ones(LABELS.shape, np.float32))
     (truth,) = folder_truth(MaskFolder(tmp_path / "truth"), group_pattern=PATTERN)
-    folder = MaskFolder(tmp_path / "predicted")
+    folder = MaskFolder(tmp_path / "predicted", probabilities=True)
     np.testing.assert_array_equal(folder.labels(truth["file_name"], LABELS.shape), LABELS)
     assert folder.probability(truth["file_name"], LABELS.shape) is not None
     # the same name comes first
@@ -150,12 +150,17 @@ def test_a_missing_file_another_size_and_damage_are_named_in_one_line(tmp_path):
         MaskFolder(tmp_path, "masks")
 
 
-def test_probabilities_beside_are_read(tmp_path):
+def test_probabilities_beside_are_read_where_they_are_asked_for(tmp_path):
     probability = np.linspace(0, 1, LABELS.size, dtype=np.float32).reshape(LABELS.shape)
     write(tmp_path / "a_probability.tif", probability)
-    folder = MaskFolder(tmp_path)
+    assert MaskFolder(tmp_path).probability("a.tif", LABELS.shape) is None
+    folder = MaskFolder(tmp_path, probabilities=True)
     np.testing.assert_array_equal(folder.probability("a.tif", LABELS.shape), probability)
-    assert folder.probability("b.tif", LABELS.shape) is None
+    planes = np.stack([1 - probability, probability / 3, probability * 2 / 3])
+    tifffile.imwrite(tmp_path / "c_probability.tif", planes, photometric="minisblack")
+    np.testing.assert_allclose(folder.probability("c.tif", LABELS.shape), probability, atol=1e-7)
+    with pytest.raises(InputError, match=r"has no b_probability\.tif: .*--write probability"):
+        folder.probability("b.tif", LABELS.shape)
     with pytest.raises(InputError, match=r"a_probability\.tif has 3 x 6 pixels"):
         folder.probability("a.tif", (4, 6))
 
@@ -180,6 +185,36 @@ def test_truth_from_a_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"):
         list(folder_truth(MaskFolder(tmp_path / "empty"), group_pattern=PATTERN))
+
+
+@pytest.mark.parametrize(
+    "name", ["a-labels.tif", "a_gt.png", "a_segmentation.png", "mask_a.png", "a_mask.png", "a.png"]
+)
+def test_truth_has_the_names_that_training_takes(tmp_path, name):
+    write(tmp_path / "truth" / name, LABELS)
+    write(tmp_path / "predicted/a.tif", LABELS)
+    (truth,) = folder_truth(MaskFolder(tmp_path / "truth"), group_pattern=PATTERN)
+    found = MaskFolder(tmp_path / "predicted").labels(truth["file_name"], LABELS.shape)
+    np.testing.assert_array_equal(found, LABELS)
+
+
+def test_what_tools_write_beside_their_masks_is_no_truth(tmp_path, caplog):
+    colors = np.zeros((*LABELS.shape, 3), np.uint8)
+    write(tmp_path / "a_cp_masks.png", LABELS)
+    for name in ("a_cp_outlines.png", "a_flows.tif", "a_overlay.png", "a_probability.tif"):
+        write(tmp_path / name, colors)
+    write(tmp_path / "b_1.png", LABELS)
+    truths = list(folder_truth(MaskFolder(tmp_path), group_pattern=PATTERN))
+    assert [truth["file_name"] for truth in truths] == ["a_cp_masks.png", "b_1.png"]
+    assert "left out: 4 files beside the masks" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["a_mask.png", "a.png", "a-labels.png"])
+def test_two_truths_of_one_image_are_refused(tmp_path, other):
+    write(tmp_path / "a_labels.tif", LABELS)
+    write(tmp_path / other, LABELS)
+    with pytest.raises(InputError, match=r"are both of the image a; remove one"):
+        list(folder_truth(MaskFolder(tmp_path), group_pattern=PATTERN))
 
 
 def truth_of(case):
@@ -212,13 +247,24 @@ def test_masks_are_scored_like_any_prediction(tmp_path):
         assert row["dice"] == 2 * shared / (np.count_nonzero(truth) + np.count_nonzero(predicted))
 
 
+def test_corrected_masks_count_and_not_the_probabilities_beside(tmp_path):
+    case = made_case(1, size=(40, 50), cells=6)
+    stem = Path(case["file_name"]).stem
+    write(tmp_path / f"{stem}_labels.tif", np.zeros_like(case["predicted_labels"]))
+    write(tmp_path / f"{stem}_probability.tif", case["probability"])
+    evaluation = Evaluation()
+    score_masks([truth_of(case)], MaskFolder(tmp_path), evaluation)
+    assert evaluation.results()["overall"]["dice"] == 0
+
+
 def test_probabilities_are_compared_with_what_the_network_learned(tmp_path):
     case = made_case(1, size=(40, 50), cells=6)
     stem = Path(case["file_name"]).stem
     write(tmp_path / f"{stem}_labels.tif", case["predicted_labels"])
     write(tmp_path / f"{stem}_probability.tif", case["probability"])
     evaluations = [Evaluation(), Evaluation()]
-    score_masks([truth_of(case)], MaskFolder(tmp_path), evaluations[0], separate=True)
+    folder = MaskFolder(tmp_path, probabilities=True)
+    score_masks([truth_of(case)], folder, evaluations[0], separate=True)
     evaluations[1].add(**case)
     assert evaluations[0].results() == evaluations[1].results()
 

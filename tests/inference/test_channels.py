@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.inference.test_predict import rows
 from unet_keras.errors import InputError
@@ -59,8 +60,26 @@ def test_what_has_one_channel_or_does_not_say(named, rng, tmp_path, caplog):
     assert pages(tmp_path / "s.tif") == pages(tmp_path / "s.tif", channel=0) == [0, 1, 2, 3]
     assert pages(tmp_path / "rgb.tif", channel=0) == [None]
     assert not caplog.messages
-    with pytest.raises(InputError, match=r"s\.tif holds 1 channel, counted from 0"):
-        pages(tmp_path / "s.tif", channel=1)
+    for name in ("s", "rgb"):
+        pictures = find_pictures([str(tmp_path / f"{name}.tif")], channel=3)
+        with pytest.raises(InputError, match=rf"{name}\.tif holds . channels?, counted from 0"):
+            pictures[0].read()
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_one_channel_of_each_pixel(planar, run, bright_file, rng, tmp_path):
+    image = rng.integers(0, 90, (40, 50, 2)).astype(np.uint8)
+    image[5:20, 5:20, 1] = 255
+    path, out = tmp_path / "a.tif", tmp_path / "out"
+    stored = image if planar == "contig" else np.moveaxis(image, -1, 0)
+    tifffile.imwrite(path, stored, planarconfig=planar, photometric="minisblack", extrasamples=[0])
+    status, text = run(bright_file, path, "--output", out)
+    assert status == 1
+    assert "has 2 channels, but the network takes 1: --channel 0 takes" in text
+    assert run(bright_file, path, "--output", out, "--channel", 1, "--write", "csv,mask")[0] == 0
+    mask = np.asarray(Image.open(out / "a_mask.png"))
+    np.testing.assert_array_equal(mask > 0, image[..., 1] == 255)
+    assert float(rows(out / "counts.csv")[0]["grey_mean"]) == pytest.approx(image[..., 1].mean())
 
 
 def test_the_command_segments_one_channel(run, bright_file, rng, tmp_path):

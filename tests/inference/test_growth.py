@@ -40,3 +40,16 @@ def test_the_legend_has_each_well_once_in_a_look_of_its_own(
         for axes in figure.axes
     )
     assert counts == confluency
+
+
+def test_a_well_has_one_name_and_pages_of_stacks_have_no_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"group": "X", "cells": 3, "confluency": 0.5, "pixels": 100}
+    names = ["X_C7_1_00d00h00m.tif", "X_c07_2_00d00h00m.tif"]
+    stack = [f"X_C7_1_01d00h00m.tif page {page}" for page in range(3)]
+    counts = [{**row, "image": name} for name in (*names, *stack)]
+    (found,) = growth.growth_rows(counts)
+    assert (found["well"], found["images"], found["hours"]) == ("C7", 2, 0)
+    growth.write_growth(tmp_path, counts)
+    assert "left out of growth over time: 3 pages of stacks" in caplog.text

@@ -1,5 +1,7 @@
 """What the predict command says of images that it cannot use, and of what it would spoil."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -132,6 +134,43 @@ def test_images_in_folders_below_are_told(run, bright_file, folder, tmp_path):
     status, text = run(bright_file, pattern, "--output", tmp_path / "all", "--write", "csv")
     assert (status, "in folders below" in text) == (0, False)
     assert {row["image"] for row in rows(tmp_path / "all/counts.csv")} == {"a.png", "b.png"}
+
+
+def test_patterns_take_images_and_no_results(run, bright_file, folder, tmp_path):
+    assert run(bright_file, folder, "--output", folder / "out", "--write", "overlay")[0] == 0
+    for name in ("Thumbs.db", "data.csv"):
+        (folder / name).write_text("nothing")
+    status, text = run(
+        bright_file, f"{folder}/**/*.*", "--output", tmp_path / "all", "--write", "csv"
+    )
+    assert status == 0
+    assert [row["image"] for row in rows(tmp_path / "all/counts.csv")] == ["a.png"]
+    assert "files that are no images, such as" in text
+    assert "left out: 1 results of an earlier prediction among the images" in text
+    status, text = run(bright_file, f"{folder}/*.csv", "--output", tmp_path / "other")
+    assert (status, "data.csv" in text) == (1, True)
+
+
+def test_swapped_arguments_are_told(run, bright_file, folder, tmp_path):
+    for given in (
+        [folder, "default"],
+        [folder, bright_file],
+        [tmp_path / "images/a.png", "default"],
+    ):
+        status, text = run(*given, "--output", tmp_path / "out")
+        assert status == 2
+        assert f"MODEL comes first, then IMAGES: predict {given[1]} {given[0]} --output" in text
+        assert text.count("\n") == 1
+
+
+def test_a_full_disk_is_named_with_its_file(run, bright_file, folder, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tifffile.imwrite", full)
+    status, text = run(bright_file, folder, "--output", tmp_path / "out", "--write", "labels")
+    assert status == 2
+    assert "a_labels.tif: No space left on device" in text
 
 
 @pytest.mark.parametrize(

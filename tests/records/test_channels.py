@@ -124,3 +124,23 @@ def test_other_sources_take_the_key_too(tmp_path):
     first = {path.name: path.read_bytes() for path in (tmp_path / "r").glob("*.tfrecord*")}
     assert convert(drawn).channels == 3
     assert {p.name: p.read_bytes() for p in (tmp_path / "r").glob("*.tfrecord*")} == first
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_single_color_keeps_its_grey_values(channel, dtype, rng):
+    """As nuclear stains are exported: as luminance, blue would lose nine tenths of its values."""
+    grey = (200 * rng.random((20, 30))).astype(dtype)
+    image = np.zeros((20, 30, 3), dtype)
+    image[..., channel] = grey
+    image[3, 4, (channel + 1) % 3] = 0.02 * grey.max()  # as JPEG leaves it
+    np.testing.assert_array_equal(fit_channels(image, 1)[..., 0], grey)
+    image[..., (channel + 1) % 3] = grey // 2
+    assert not np.array_equal(fit_channels(image, 1)[..., 0], grey)
+
+
+def test_parts_of_a_large_image_are_converted_alike(rng):
+    image = rng.integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    image[:10, :, :2] = 0  # only blue in one half
+    whole = fit_channels(image, 1)
+    np.testing.assert_array_equal(fit_channels(image[:10], 1, whole=False), whole[:10])

@@ -96,6 +96,13 @@ class TestKinds:
         with pytest.raises(InputError, match=r"3 values with 1\.7 connected .*kind=labels .*or"):
             self.load(tmp_path / "u", MASK)
 
+    def test_two_ways_to_save_one_value_are_one(self, tmp_path):
+        """One program writes 0 and 1, another 0 and 255."""
+        images, masks = write(tmp_path, ["a.png", "b.png"], mask=np.uint8(MASK > 0))
+        save(masks / "b.png", np.uint8(255) * (MASK > 0))
+        references = folder_references(images, masks, fractions=(1, 0, 0))
+        assert {reference.kind for reference in references} == {"binary"}
+
     def test_images_in_the_place_of_masks_are_guessed(self, tmp_path, rng):
         with pytest.raises(InputError, match=r"are images given where masks belong"):
             self.load(tmp_path, rng.integers(0, 255, (100, 100), np.uint8))

@@ -8,6 +8,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from tests.sources.test_folders import decoded
 from tests.sources.test_images import values
 from unet_keras.errors import InputError
+from unet_keras.inference.pictures import find_pictures
 from unet_keras.inference.writing import write_labels, write_rois
 from unet_keras.sources.folders import folder_references
 from unet_keras.sources.images import page_count, read_image
@@ -100,3 +101,17 @@ def test_one_page_may_be_the_only_one_with_a_mask(rng, tmp_path):
     (tmp_path / "masks" / "film-2.tif").rename(tmp_path / "masks" / "another.tif")
     with pytest.raises(InputError, match=r"has 4 pages, its mask .*another\.tif has 1; .*film-0_"):
         folder_references(*arguments, kind="labels", fractions=(1, 0, 0))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_smaller_copies_of_a_pyramid_are_no_pages(compression, rng, tmp_path):
+    image, path = values(rng, "uint8", (64, 80)), tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for level in range(3):
+            smaller = image[:: 2**level, :: 2**level]
+            file.write(smaller, subfiletype=int(level > 0), compression=compression)
+    assert page_count(path) == 1
+    np.testing.assert_array_equal(read_image(path), image)
+    (picture,) = find_pictures([str(path)])
+    assert (picture.name, picture.page) == ("a", None)
+    np.testing.assert_array_equal(picture.read(), image)

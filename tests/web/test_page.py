@@ -20,6 +20,7 @@ WIDER_THAN_THE_WINDOW = """[...document.querySelectorAll("body *")].filter(eleme
   !element.closest("pre") && element.getBoundingClientRect().right > innerWidth + 0.5
 ).map(element => element.outerHTML.slice(0, 80))"""
 SHOWN = "document.getElementById('picture').naturalWidth"
+NOTHING = "\N{EN DASH}"  # of figures
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,29 @@ def test_a_mistake_is_said(browser, server, tmp_path):
     browser.wait_for("document.querySelector('.message.bad') !== null")
     said = browser.evaluate("document.getElementById('message').textContent")
     assert "notes.png is no image: post a PNG, JPEG, TIFF or BMP file" in said
+
+
+def test_a_wrong_setting_can_be_mended(browser, server, file):
+    browser.show(f"{server.address}/", width=1280)
+    browser.wait_for("document.getElementById('about').textContent.includes('tiny')")
+    browser.choose_file("#file", file)
+    browser.wait_for(f"!document.getElementById('result').hidden && {SHOWN} === 120")
+    type_area = """(() => {
+        const area = document.getElementById("area");
+        area.value = "%s";
+        area.dispatchEvent(new Event("input"));
+    })()"""
+    browser.evaluate(type_area % "-3")
+    browser.wait_for("document.querySelector('.message.bad') !== null")
+    hidden = "document.getElementById('%s').offsetParent === null"
+    assert [browser.evaluate(hidden % name) for name in ("area", "stage", "views")] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert browser.evaluate("document.getElementById('count').textContent") == NOTHING
+    browser.evaluate(type_area % "10")
+    browser.wait_for("document.querySelector('.message.bad') === null")
+    browser.wait_for(f"document.getElementById('count').textContent !== '{NOTHING}'")
+    assert not browser.evaluate(hidden % "stage")
 
 
 def test_the_page_may_not_ask_anybody_else(browser, server):

@@ -3,12 +3,14 @@
     FOLDER/NAME.png, .tif, .tiff        NAME is the image's, without its ending; or with what tools
     FOLDER/NAME_labels.tif, _mask.png   write behind it (`ENDINGS`, the first that is there)
     labels       integer (H, W)         0 background, 1..n instances
-    probability  float32 (H, W)         NAME_probability.tif, where it is there: of foreground
+    probability  float32 (H, W)         NAME_probability.tif, of foreground, where it is asked for;
+                 (K, H, W)              a plane a class, the first is the background
 
 A file with one value besides 0 is a mask: its instances are the components that hang together over
 edges. A file with several is a label map, a number an instance, unless `kind` says otherwise.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,11 +21,15 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.summary import Evaluation
+from unet_keras.sources.base import counted
+from unet_keras.sources.folder_pairs import image_names
 from unet_keras.sources.grouping import group_of
-from unet_keras.sources.images import read_image, read_mask
+from unet_keras.sources.images import page_count, read_image, read_mask
 from unet_keras.sources.label_outlines import label_components
 from unet_keras.sources.listing import SUFFIXES, list_images
 from unet_keras.targets.labels import separate_touching
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("auto", "binary", "labels")
 MASK_SUFFIXES = (".png", ".tif", ".tiff")
@@ -41,6 +47,8 @@ class MaskFolder:
     Attributes:
         path: The folder.
         kind: What the files' values mean, one of `KINDS`.
+        probabilities: Whether pixel scores are of the probability maps that lie beside the masks,
+            instead of the masks: nothing that was corrected or chosen afterwards changes them.
 
     Raises:
         InputError: The kind is unknown, or there is no such folder.
@@ -48,6 +56,7 @@ class MaskFolder:
 
     path: Path
     kind: str = "auto"
+    probabilities: bool = False
     _found: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,15 +98,21 @@ class MaskFolder:
             shape: (H, W) that the map must have.
 
         Returns:
-            float32 (H, W); None where there is none.
+            float32 (H, W); None where they are not asked for.
 
         Raises:
-            InputError: It is damaged or of another size; names the file.
+            InputError: It is absent, damaged or of another size; names the file.
         """
+        if not self.probabilities:
+            return None
         file = self._find(name, (PROBABILITY,))
         if file is None:
-            return None
-        probability = read_image(file)
+            raise InputError(
+                f"{self.path} has no {_stem(name).name}{PROBABILITY}.tif: have it written "
+                "(predict --write probability), or leave --probabilities out"
+            )
+        several = page_count(file) > 1  # classes: foreground is what is not background
+        probability = 1 - read_image(file, page=0) if several else read_image(file)
         _demand_shape(probability, shape, file, name)
         return probability.astype(np.float32, copy=False)
 
@@ -182,10 +197,7 @@ def folder_truth(
     Raises:
         InputError: A file is damaged, an image is absent or of another size; names the file.
     """
-    files = [file for file in list_images(folder.path, recursive=True) if _is_mask(file)]
-    if not files:
-        raise InputError(f"The folder {folder.path} holds no PNG or TIFF file; give masks as such.")
-    for file in files:
+    for file in _masks_in(folder.path):
         name = file.relative_to(folder.path).as_posix()
         labels = read_labels(file, kind=folder.kind)
         yield {
@@ -241,8 +253,41 @@ def score_masks(
             progress(1)
 
 
-def _is_mask(file: Path) -> bool:
-    return file.suffix.lower() in MASK_SUFFIXES and not file.stem.endswith(PROBABILITY)
+def _masks_in(folder: Path) -> list[Path]:
+    """One mask an image; what tools write beside, such as `NAME_overlay.png`, is left out."""
+    files = [
+        one for one in list_images(folder, recursive=True) if one.suffix.lower() in MASK_SUFFIXES
+    ]
+    named: dict[Path, Path] = {}
+    for file in files:
+        (image, *_) = sorted(image_names(file), key=len)
+        if image == file.stem:
+            continue
+        other = named.setdefault(file.with_name(image), file)
+        if other != file:
+            raise InputError(f"{other} and {file} are both of the image {image}; remove one")
+    masks = set(named.values())
+    left = []
+    for file in files:
+        if file in masks:
+            continue
+        parts = file.stem.split("_")
+        images = (file.with_name("_".join(parts[:count])) for count in range(1, len(parts)))
+        if file.stem.endswith(PROBABILITY) or any(image in named for image in images):
+            left.append(file)
+        elif file.with_suffix("") in named:
+            both = f"{named[file.with_suffix('')]} and {file}"
+            raise InputError(f"{both} are both of the image {file.stem}; remove one")
+        else:
+            masks.add(file)
+    if not masks:
+        raise InputError(f"The folder {folder} holds no PNG or TIFF file; give masks as such.")
+    if left:
+        logger.warning(
+            "left out: %s beside the masks in %s, such as %s",
+            counted(len(left), "file"), folder, left[0].name,
+        )  # fmt: skip
+    return [file for file in files if file in masks]
 
 
 def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -262,7 +307,7 @@ def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray
 
 def _without_endings(name: str) -> list[str]:
     """What a mask's name may be without what tools write behind it; empty without any of it."""
-    return [name[: -len(end)] for end in ENDINGS if end and name.endswith(end) and name != end]
+    return sorted(image_names(Path(f"{name}.png")) - {name})
 
 
 def _names(file: Path) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_keras.errors import InputError
+from unet_keras.inference.results import SOURCES
 from unet_keras.sources.base import counted
 from unet_keras.sources.listing import list_images
 
@@ -49,6 +50,25 @@ def demand_model(given: str) -> None:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.8)
     mend = f"did you mean {close[0]!r}?" if close else "give a run folder, a file or default"
     raise InputError(f"{given}: there is no such file or folder; {mend}")
+
+
+def demand_order(model: str, images: Sequence[str]) -> None:
+    """Refuse images where the model belongs and the model among them, as where both were swapped.
+
+    Raises:
+        InputError: Says which comes first.
+    """
+    swapped = [given for given in images if given == DEFAULT or _is_model(Path(given))]
+    if model != DEFAULT and not _is_model(Path(model)) and swapped:
+        rest = [model, *(given for given in images if given != swapped[0])]
+        raise InputError(
+            f"MODEL comes first, then IMAGES: predict {swapped[0]} {' '.join(rest)} --output DIR"
+        )
+
+
+def _is_model(path: Path) -> bool:
+    held = ("config.yaml", "model.keras", "saved_model.pb")
+    return path.suffix == ".keras" or any((path / name).exists() for name in held)
 
 
 def demand_output(given: str, pictures: "Sequence[Picture]") -> None:
@@ -92,8 +112,8 @@ def tell_images_below(folder: Path) -> None:
 def without_results(paths: Sequence[Path]) -> list[Path]:
     """Leave out what an earlier run has written, and say so.
 
-    That is `X_mask.png` and the like where X is an image among the paths, or has further results
-    among them, and `growth.png` beside its table.
+    That is `X_mask.png` and the like in a folder of results, or where X is an image among the
+    paths, or has further results among them; and `growth.png` beside its table.
 
     Args:
         paths: Files.
@@ -102,6 +122,7 @@ def without_results(paths: Sequence[Path]) -> list[Path]:
         InputError: Nothing is left.
     """
     kinds = defaultdict(set)
+    written = {path.parent for path in paths if (path.parent / SOURCES).exists()}
     for path in paths:
         if match := _RESULT.fullmatch(path.name):
             kinds[path.parent, match[1]].add(match[2])
@@ -112,8 +133,8 @@ def without_results(paths: Sequence[Path]) -> list[Path]:
         if path.name == GROWTH:
             return path.with_suffix(".csv").exists()
         match = _RESULT.fullmatch(path.name)
-        if match is None:
-            return False
+        if match is None or path.parent in written:
+            return match is not None
         stack = re.sub(r"-\d+$", "", match[1])  # whose pages are numbered behind its name
         return not images.isdisjoint({(path.parent, match[1]), (path.parent, stack)})
 

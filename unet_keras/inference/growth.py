@@ -5,6 +5,7 @@ its fourth part. Each image that has such a name counts; all images of a well at
 together.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from unet_keras.inference.writing import TableWriter, whole_file
+from unet_keras.sources.base import counted
+
+logger = logging.getLogger(__name__)
 
 NAME = re.compile(
-    r"(?:^|_)(?P<well>[A-P]\d{1,2})_(?:\d+_)?(?P<days>\d+)d(?P<hours>\d+)h(?P<minutes>\d+)m(?:_|\.|$)"
+    r"(?:^|_)(?P<well>[A-P]\d{1,2})_(?:\d+_)?(?P<days>\d+)d(?P<hours>\d+)h(?P<minutes>\d+)m(?:_|\.|$)",
+    re.IGNORECASE,
 )
 COLUMNS = ("group", "well", "hours", "images", "cells", "cells_per_image", "confluency")
+_PAGE = re.compile(r" page \d+$")  # as `Picture.title` says it
 _WELLS_IN_LEGEND = 16
 # Ten colors, and the same again with dashes: each well of a legend looks its own way.
 _COLORS, _STYLES = 2 * list(matplotlib.color_sequences["tab10"]), 10 * ["-"] + 10 * ["--"]
@@ -32,7 +38,7 @@ class WellTime:
     """What a file name says.
 
     Attributes:
-        well: Such as C7.
+        well: Such as C7, also of c7 and C07.
         hours: Since the start, at least 0.
     """
 
@@ -46,11 +52,14 @@ def well_and_time(file_name: str) -> WellTime | None:
     if match is None:
         return None
     days, hours, minutes = (int(match[part]) for part in ("days", "hours", "minutes"))
-    return WellTime(match["well"], 24 * days + hours + minutes / 60)
+    well = match["well"].upper()
+    return WellTime(f"{well[0]}{int(well[1:])}", 24 * days + hours + minutes / 60)
 
 
 def growth_rows(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Put images of a well and a time together.
+
+    Pages of stacks are left out: their names say when the first was taken, not when each was.
 
     Args:
         counts: Rows with `image`, `group`, `cells`, `confluency`, `pixels`; other names count not.
@@ -62,7 +71,7 @@ def growth_rows(counts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     together: dict[tuple[str, str, float], list[float]] = {}
     for row in counts:
         place = well_and_time(row["image"])
-        if place is not None:
+        if place is not None and not _PAGE.search(row["image"]):
             sums = together.setdefault((row["group"], place.well, place.hours), [0, 0, 0, 0])
             shares = (1, row["cells"], row["confluency"] * row["pixels"], row["pixels"])
             sums[:] = [total + share for total, share in zip(sums, shares, strict=True)]
@@ -98,6 +107,13 @@ def write_growth(folder: Path, counts: Sequence[Mapping[str, Any]]) -> list[Path
     Returns:
         The files written; none where no name carries both.
     """
+    pages = [row["image"] for row in counts if _PAGE.search(row["image"])]
+    pages = [name for name in pages if well_and_time(name) is not None]
+    if pages:
+        logger.warning(
+            "left out of growth over time: %s of stacks, such as %s, of unknown time",
+            counted(len(pages), "page"), pages[0],
+        )  # fmt: skip
     rows = growth_rows(counts)
     if not rows:
         return []

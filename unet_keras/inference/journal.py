@@ -122,8 +122,12 @@ class Journal:
         return end
 
     def _write(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
 
 
 def _state(picture: Picture) -> str:

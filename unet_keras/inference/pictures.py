@@ -20,7 +20,8 @@ from unet_keras.inference.asking import tell_images_below, without_results
 from unet_keras.sources.base import counted
 from unet_keras.sources.channels import fit_channels
 from unet_keras.sources.images import page_count, read_image
-from unet_keras.sources.listing import list_images
+from unet_keras.sources.listing import SUFFIXES, list_images
+from unet_keras.sources.pyramids import full_pages
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ class Picture:
         path: Its file.
         page: Which page of a stack, from 0; None where there is one.
         name: What results are called by.
+        sample: Which of the numbers of each pixel is taken, from 0; None takes all.
     """
 
     path: Path
     page: int | None
     name: str
+    sample: int | None = None
 
     @property
     def title(self) -> str:
@@ -54,9 +57,15 @@ class Picture:
         """Read it as grey values, uint8, uint16 or float32, (H, W) or (H, W, C).
 
         Raises:
-            InputError: It is damaged or no image.
+            InputError: It is damaged or no image, or lacks the channel.
         """
-        return read_image(self.path, page=self.page)
+        image = read_image(self.path, page=self.page)
+        if self.sample is None:
+            return image
+        held = 1 if image.ndim == 2 else image.shape[-1]
+        if self.sample >= held:
+            raise _no_channel(self.path, self.sample, held)
+        return image if image.ndim == 2 else image[..., self.sample]
 
 
 def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> list[Picture]:
@@ -66,7 +75,8 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
 
     Args:
         arguments: Paths of files and folders, or patterns as shells know them (`**` too).
-        channel: Which channel of stacks that hold several as pages, from 0; None takes all pages.
+        channel: Which channel of stacks that hold several as pages, or of images of several, from
+            0; None takes all.
 
     Raises:
         InputError: One of them stands for none, or for results of an earlier prediction alone, or
@@ -77,6 +87,7 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
         paths = [Path(argument)]
         if not paths[0].exists() and glob.has_magic(argument):
             paths = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
+            paths = _without_other_files(paths)
             if not paths:
                 raise InputError(f"No file matches {argument}; check the pattern and the folder.")
         elif paths[0].is_dir():
@@ -87,10 +98,8 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
     for path in without_results(list(files)):
         channels = _channels_of_pages(path)
         held = max(channels) + 1
-        if channel is not None and channel >= held:
-            raise InputError(
-                f"--channel {channel}: {path} holds {counted(held, 'channel')}, counted from 0"
-            )
+        if channel is not None and channel >= held > 1:
+            raise _no_channel(path, channel, held)
         if channel is None and held > 1:
             mixed.append(f"{path} holds {held} channels")
         for picture in _pages(path, channels, channel):
@@ -108,15 +117,32 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
     return list(found.values())
 
 
+def _no_channel(path: Path, channel: int, held: int) -> InputError:
+    return InputError(
+        f"--channel {channel}: {path} holds {counted(held, 'channel')}, counted from 0"
+    )
+
+
+def _without_other_files(paths: Sequence[Path]) -> list[Path]:
+    """Leave out what a pattern such as `**/*.*` finds beside images; all, where nothing is one."""
+    kept = [path for path in paths if path.is_dir() or path.suffix.lower() in SUFFIXES]
+    if kept and len(kept) < len(paths):
+        other = next(path for path in paths if path not in set(kept))
+        left = counted(len(paths) - len(kept), "file")
+        logger.warning("left out: %s that are no images, such as %s", left, other)
+    return kept or list(paths)
+
+
 def _pages(path: Path, channels: Sequence[int], channel: int | None) -> list[Picture]:
     """The pictures of a file: its pages, or those of a channel, named by their numbers in it."""
+    sample = channel if max(channels) == 0 else None  # pages hold one each, or all
     if len(channels) == 1:
-        return [Picture(path, None, path.stem)]
+        return [Picture(path, None, path.stem, sample)]
     digits = len(str(len(channels) - 1))
     return [
-        Picture(path, page, f"{path.stem}-{page:0{digits}d}")
+        Picture(path, page, f"{path.stem}-{page:0{digits}d}", sample)
         for page, its in enumerate(channels)
-        if channel in (None, its)
+        if sample is not None or channel in (None, its)
     ]
 
 
@@ -126,7 +152,7 @@ def _channels_of_pages(path: Path) -> list[int]:
         try:
             with tifffile.TiffFile(path) as file:
                 if len(file.pages) > 1:
-                    return _stated_channels(file)
+                    return _stated_channels(file)[: full_pages(file)]
         except _DAMAGE:
             pass  # Pillow reads some that tifffile does not
     try:
@@ -149,7 +175,9 @@ def _stated_channels(file: tifffile.TiffFile) -> list[int]:
     return [int(number) for number in np.unravel_index(range(pages), sides)[axes.index("C")]]
 
 
-def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str) -> np.ndarray:
+def fit_image(
+    image: np.ndarray, *, channels: int, dtype: np.dtype | None, name: str, whole: bool = True
+) -> np.ndarray:
     """Make an image one that a network takes, or refuse it: nothing is guessed of grey values.
 
     Args:
@@ -157,6 +185,7 @@ def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name:
         channels: Of the network. Colors become grey, and grey becomes colors, where it wants them.
         dtype: Of the images it was trained on; None takes any.
         name: Of the image, for the message.
+        whole: Whether it is no part of an image, whose other parts may have other colors.
 
     Returns:
         (H, W, channels), of `dtype` if given.
@@ -165,7 +194,7 @@ def fit_image(image: np.ndarray, *, channels: int, dtype: np.dtype | None, name:
         InputError: It has other channels, values that are no numbers, or such as the type cannot
             hold.
     """
-    image = fit_channels(image, channels)
+    image = fit_channels(image, channels, whole=whole)
     if image.shape[-1] != channels:
         raise InputError(f"{name} has {image.shape[-1]} channels, but the network takes {channels}")
     if image.dtype.kind == "f" and not np.isfinite(image).all():

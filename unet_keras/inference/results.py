@@ -11,13 +11,17 @@ RESULTS/.sources.json       which image each name stands for: a second plate's d
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_keras.errors import InputError
 
 if TYPE_CHECKING:
+    from unet_keras.inference.loading import Predictor
     from unet_keras.inference.pictures import Picture
+    from unet_keras.inference.segmenting import Segmenter
 
 SOURCES = ".sources.json"
 SETTINGS = "settings.json"
@@ -119,6 +123,19 @@ def demand_kept_corrections(
                 f"{path} was changed since it was written, and would be replaced: move it, or give "
                 "another --output"
             )
+
+
+def described(predictors: "Sequence[Predictor]", model: "Segmenter") -> dict[str, Any]:
+    """Say what decides the results of a model and its networks, for `settings.json`."""
+    networks = [{"path": str(one.path), "sha256": one.digest()} for one in predictors]
+    return {
+        "unet_keras": version("unet_keras"),
+        "networks": networks,
+        **asdict(model.rules),
+        "normalize": predictors[0].normalized_to is not None,
+        "pixel_size": model.pixel_size,
+        "group_pattern": model.group_pattern,
+    }
 
 
 def demand_same_settings(

@@ -166,10 +166,13 @@ class _Job:
         # What is large is read where it is predicted, a part at a time.
         if self.by_parts is not None and is_large(picture.path, picture.page):
             return None
-        model, name = self.model, str(picture.path)
-        return fit_image(
-            picture.read(), channels=model.channels, dtype=model.image_dtype, name=name
-        )
+        model, name, image = self.model, str(picture.path), picture.read()
+        if model.channels == 1 and image.ndim == 3 and image.shape[-1] not in (1, 3):
+            raise InputError(
+                f"{name} has {image.shape[-1]} channels, but the network takes 1: --channel 0 "
+                "takes the first of them"
+            )
+        return fit_image(image, channels=model.channels, dtype=model.image_dtype, name=name)
 
     def compute(self, picture: Picture, image: np.ndarray | Finished | None) -> Any:
         if isinstance(image, Finished):

@@ -138,7 +138,10 @@ class TiffRegions:
             stored = stored.astype(np.float32)
         if self._channels is None:
             return stored
-        return fit_image(stored, channels=self._channels, dtype=self._wanted, name=str(self.path))
+        name = str(self.path)
+        return fit_image(
+            stored, channels=self._channels, dtype=self._wanted, name=name, whole=False
+        )
 
     def _decoded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         height, width = self._tile

@@ -17,16 +17,20 @@ from unet_keras.sources.base import Sample, SampleReference
 # ITU-R BT.601, as where TensorFlow decodes PNG and JPEG to grey: a served model agrees.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
+# What JPEG leaves in the other channels of a single color, as a share of it.
+LEAKAGE = 0.05
 
-def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
+
+def fit_channels(image: np.ndarray, channels: int, *, whole: bool = True) -> np.ndarray:
     """Bring an image to the channels a network takes: color to grey, grey to color.
 
-    Grey that is stored as color comes back exactly; other colors become luminance, in the image's
-    own type.
+    Grey that is stored as color comes back exactly, and so does a single color such as the blue of
+    a nuclear stain; other colors become luminance, in the image's own type.
 
     Args:
         image: (H, W) or (H, W, C).
         channels: What the network takes.
+        whole: Whether it is no part of an image, whose other parts may have other colors.
 
     Returns:
         (H, W, channels), the image's type; (H, W, C) unchanged where neither applies.
@@ -39,6 +43,10 @@ def fit_channels(image: np.ndarray, channels: int) -> np.ndarray:
         return image
     if (image == image[..., :1]).all():
         return image[..., :1]
+    _, middle, high = np.sort(np.abs(image).max(axis=(0, 1)))
+    if whole and middle <= LEAKAGE * high:
+        only = int(np.argmax(np.abs(image).max(axis=(0, 1))))
+        return image[..., only : only + 1]
     grey = (image @ LUMINANCE)[..., np.newaxis]
     return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey
 

@@ -226,7 +226,7 @@ def decide_kind(pairs: Sequence[ImageMask]) -> str:
         values |= found
         values_in_masks += len(found)
         components += len(value_of)
-    if len(values) <= 1:
+    if len(values) <= 1 or values == {1, 255}:  # two programs' ways to save one
         return "binary"
     per_value = components / values_in_masks
     if per_value >= 3 and len(values) <= _MOST_CLASSES:

@@ -21,6 +21,7 @@ import tifffile
 from PIL import Image
 
 from unet_keras.errors import InputError
+from unet_keras.sources.pyramids import full_pages, full_pages_of
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 # Tags of TIFF, and values of some of them.
@@ -130,7 +131,7 @@ def page_count(path: str | Path) -> int:
                 return _pages_of(path, image)
         except Image.UnidentifiedImageError:
             with _opened_by_tifffile(path) as file:
-                return len(file.pages)
+                return full_pages(file)
 
 
 @contextmanager
@@ -220,7 +221,7 @@ def _pages_of(path: Path, image: Image.Image) -> int:
                 f"{path} holds {stated[1]} images but lists {pages} of them as its pages, as Fiji "
                 "writes stacks above 4 GB: save it as an image sequence, or in parts"
             )
-    return pages
+    return int(min(pages, full_pages_of(path))) if pages > 1 else pages
 
 
 def _is_plain(path: Path, page: int) -> bool:
@@ -327,7 +328,7 @@ def _wide_png_pixels(content: bytes) -> np.ndarray:
 
 def _tifffile_pixels(path: Path, page: int | None) -> np.ndarray:
     with _opened_by_tifffile(path) as file:
-        _check_page(path, page, len(file.pages))
+        _check_page(path, page, full_pages(file))
         leaf = file.pages[page or 0]
         pixels = leaf.asarray()
         if leaf.axes.startswith("S") and pixels.ndim == 3:  # planes one after the other
