@@ -36,6 +36,7 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff")
 # what comes behind an image's name: nothing, ours, those of Cellpose, StarDist and others
 ENDINGS = ("", "_labels", "_label", "_instances", "_cp_masks", "_masks", "_mask", "_seg", "_pred")
 PROBABILITY, _OVERLAY = "_probability", "_overlay"
+BESIDE = (PROBABILITY, _OVERLAY, "_outlines", "_flows")  # ours, and Cellpose's
 _FEW_VALUES, _MANY_PIECES = 16, 3
 _GREY = 128
 
@@ -255,31 +256,20 @@ def score_masks(
 
 def _masks_in(folder: Path) -> list[Path]:
     """One mask an image; what tools write beside, such as `NAME_overlay.png`, is left out."""
-    files = [
-        one for one in list_images(folder, recursive=True) if one.suffix.lower() in MASK_SUFFIXES
-    ]
-    named: dict[Path, Path] = {}
-    for file in files:
-        (image, *_) = sorted(image_names(file), key=len)
-        if image == file.stem:
-            continue
-        other = named.setdefault(file.with_name(image), file)
-        if other != file:
-            raise InputError(f"{other} and {file} are both of the image {image}; remove one")
-    masks = set(named.values())
+    files = list_images(folder, recursive=True)
+    files = [file for file in files if file.suffix.lower() in MASK_SUFFIXES]
+    masks: dict[Path, Path] = {}
     left = []
     for file in files:
-        if file in masks:
-            continue
-        parts = file.stem.split("_")
-        images = (file.with_name("_".join(parts[:count])) for count in range(1, len(parts)))
-        if file.stem.endswith(PROBABILITY) or any(image in named for image in images):
+        image = file.with_name(min(image_names(file), key=len))
+        if file.stem.endswith(BESIDE):
             left.append(file)
-        elif file.with_suffix("") in named:
-            both = f"{named[file.with_suffix('')]} and {file}"
-            raise InputError(f"{both} are both of the image {file.stem}; remove one")
+        elif image in masks:
+            raise InputError(
+                f"{masks[image]} and {file} are both of the image {image.name}; remove one"
+            )
         else:
-            masks.add(file)
+            masks[image] = file
     if not masks:
         raise InputError(f"The folder {folder} holds no PNG or TIFF file; give masks as such.")
     if left:
@@ -287,7 +277,7 @@ def _masks_in(folder: Path) -> list[Path]:
             "left out: %s beside the masks in %s, such as %s",
             counted(len(left), "file"), folder, left[0].name,
         )  # fmt: skip
-    return [file for file in files if file in masks]
+    return list(masks.values())
 
 
 def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray:
