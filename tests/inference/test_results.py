@@ -192,6 +192,17 @@ def test_corrected_masks_are_not_replaced(run, bright_file, folder, tmp_path, ki
     assert path.read_bytes() == before
 
 
+def test_files_of_an_image_that_became_unreadable_are_told(run, bright_file, cells, tmp_path):
+    output = ("--output", tmp_path / "out", "--write", "mask,csv")
+    assert run(bright_file, cells, *output)[0] == 0
+    for name in ("1", "new"):
+        (cells / f"{name}.png").write_bytes(b"no image")
+    status, text = run(bright_file, cells, *output)
+    assert status == 1
+    assert text.count("what an earlier run has written of it stays") == 1
+    assert (tmp_path / "out" / "1_mask.png").exists()
+
+
 class StopError(Exception):
     """What ends a prediction in the middle."""
 

@@ -161,7 +161,7 @@ def demand_same_settings(
     others = [
         name
         for name in _read(output / SOURCES)
-        if name not in asked_for and any(_is_there(output, kind, name) for kind in ENDINGS)
+        if name not in asked_for and _has_files(output, name)
     ]
     if kinds or others:
         what = f"{', '.join(kinds)} of an earlier run" if kinds else f"results of {others[0]}"
@@ -170,6 +170,11 @@ def demand_same_settings(
             f"{output} holds {what}, made with {differing}: {mend if kinds else 'remove them'}, or "
             "give another --output"
         )
+
+
+def has_files(output: Path, picture: "Picture") -> bool:
+    """Whether a folder holds results of a picture."""
+    return _has_files(output, picture.name)
 
 
 def keep_settings(output: Path, made_with: Mapping[str, Any]) -> None:
@@ -198,13 +203,16 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _is_there(output: Path, kind: str, name: str | None = None) -> bool:
-    """Whether there are results of a kind, be it of one picture or of any."""
+def _has_files(output: Path, name: str) -> bool:
+    endings = (ending for kind in ENDINGS.values() for ending in kind)
+    return any((output / (name + ending)).exists() for ending in endings)
+
+
+def _is_there(output: Path, kind: str) -> bool:
+    """Whether there are results of a kind, of whatever picture."""
     if kind in TABLES:
-        return name is None and (output / TABLES[kind]).exists()
-    if name is None:
-        return any(any(output.glob(f"*{ending}")) for ending in ENDINGS[kind])
-    return any((output / (name + ending)).exists() for ending in ENDINGS[kind])
+        return (output / TABLES[kind]).exists()
+    return any(any(output.glob(f"*{ending}")) for ending in ENDINGS[kind])
 
 
 def _read(path: Path) -> dict[str, Any]:

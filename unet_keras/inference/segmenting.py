@@ -32,7 +32,7 @@ from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.journal import Finished, Journal
 from unet_keras.inference.large import is_large
 from unet_keras.inference.pictures import Picture, fit_image
-from unet_keras.inference.results import keep_settings, keep_sources
+from unet_keras.inference.results import has_files, keep_settings, keep_sources
 from unet_keras.inference.stages import in_stages
 from unet_keras.inference.writing import CocoWriter, TableWriter
 from unet_keras.sources.grouping import group_of
@@ -118,7 +118,8 @@ def segment_pictures(
             progress(1)
             if isinstance(outcome, InputError):
                 failed += 1
-                logger.error("skipped: %s", _named(picture, str(outcome)))
+                stays = "; what an earlier run has written of it stays" * has_files(output, picture)
+                logger.error("skipped: %s%s", _named(picture, str(outcome)), stays)
             else:
                 add(picture, outcome)
                 counts.append({**outcome.count, "pixels": outcome.size[0] * outcome.size[1]})
