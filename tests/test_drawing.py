@@ -1,5 +1,9 @@
 """Pictures: sizes, ranges, colors where they belong; files whole or not at all."""
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -176,4 +180,14 @@ def test_write_png_comes_back_and_replaces(tmp_path, array):
 def test_write_png_refuses_what_png_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png: cannot write float64 \(3, 3\) as PNG"):
         drawing.write_png(tmp_path / "a.png", np.zeros((3, 3)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.png'"):
+        drawing.write_png(tmp_path / "a.png", np.zeros((3, 4), np.uint8))
     assert not list(tmp_path.iterdir())

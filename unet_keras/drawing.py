@@ -8,8 +8,8 @@ Used by previews, TensorBoard panels, reports and the README. NumPy, Pillow and 
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from matplotlib.colors import hsv_to_rgb
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+
+from unet_keras.whole_files import whole_file
 
 # after Okabe and Ito (2008): distinct for the common kinds of color blindness
 RIGHT = (0, 158, 115)
@@ -296,8 +298,8 @@ def _as_picture(image: np.ndarray) -> np.ndarray:
 
 def _write_texts(canvas: np.ndarray, texts: list[tuple[int, int, str]], size: int) -> np.ndarray:
     """Draw (left, top, text) into a picture."""
-    page = Image.fromarray(canvas)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size)
+    page, font = Image.fromarray(canvas), ImageFont.load_default(size)
+    draw = ImageDraw.Draw(page)
     for left, top, text in texts:
         draw.text((left + 2, top + size // 6), text, fill=_INK, font=font)
     return np.array(page)
@@ -320,39 +322,27 @@ def shrink(picture: np.ndarray, longest_pixels: int) -> np.ndarray:
     return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def write_png(
-    path: str | os.PathLike[str], array: np.ndarray, *, software: str | None = None
-) -> None:
-    """Write a PNG file, whole or not at all; missing folders are made.
+def write_png(path: str | os.PathLike[str], array: np.ndarray, said: PngInfo | None = None) -> None:
+    """Write a PNG file, whole or not at all; folders are made, and errors name it.
 
     Args:
         path: The file; one that is there is replaced.
         array: bool, uint8 or uint16 (H, W), or uint8 (H, W, 3).
-        software: What the file says it was written by; None says nothing.
+        said: Texts for the file's metadata.
 
     Raises:
         ValueError: PNG cannot hold such an array.
     """
     array, target = np.asarray(array), Path(path)
-    if array.dtype == bool:
-        array = np.uint8(255) * array
+    array = np.uint8(255) * array if array.dtype == bool else array
     plain = array.ndim == 2 and array.dtype in (np.uint8, np.uint16)
     if not plain and not (array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3):
         raise ValueError(
             f"{target}: cannot write {array.dtype} {array.shape} as PNG; expected bool, uint8 or "
             "uint16 (H, W), or uint8 (H, W, 3)."
         )
-    said = PngInfo()
-    if software is not None:
-        said.add_text("Software", software)
+    content = BytesIO()  # level 3 is twice as fast, and no larger
+    Image.fromarray(array).save(content, "png", compress_level=3, pnginfo=said)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".png", delete=False) as file:
-        partial = Path(file.name)
-        try:
-            # level 3 is twice as fast, and no larger
-            Image.fromarray(array).save(file, "png", compress_level=3, pnginfo=said)
-        except BaseException:
-            partial.unlink()
-            raise
-    partial.chmod(0o644)
-    partial.replace(target)
+    with whole_file(target) as partial:
+        partial.write_bytes(content.getvalue())

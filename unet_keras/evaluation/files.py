@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unet_keras.errors import InputError
+from unet_keras.whole_files import whole_file
 
 MEND = "make it writable, or remove what is in its place"
 
@@ -69,18 +70,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: It cannot be written; names it, not the file beside it.
     """
-    partial = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=path.suffix, encoding="utf-8", delete=False
-        ) as file:
-            partial = Path(file.name)
-            file.write(text)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except BaseException as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from None
-        raise
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from None

@@ -17,8 +17,9 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from unet_keras.inference.writing import TableWriter, whole_file
+from unet_keras.inference.writing import TableWriter
 from unet_keras.sources.base import counted
+from unet_keras.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ from unet_keras.inference.grey_values import MatchedRegions, TrainedOn, measure
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read_raw
 from unet_keras.inference.tiff import TiffRegions, write_tiled
-from unet_keras.inference.writing import whole_file
 from unet_keras.pipeline.kinds import Kind
 from unet_keras.records.statistics import GreyValues
+from unet_keras.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_keras.errors import InputError
+from unet_keras.whole_files import whole_file
 
 if TYPE_CHECKING:
     from unet_keras.inference.loading import Predictor
@@ -92,8 +93,6 @@ def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
 
 def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
     """Note which images the results in a folder are of, before any of them is written."""
-    from unet_keras.inference.writing import whole_file
-
     known = _read(output / SOURCES) | {one.name: str(one.path.resolve()) for one in pictures}
     with whole_file(output / SOURCES) as partial:
         partial.write_text(json.dumps(known), encoding="utf-8")
@@ -179,8 +178,6 @@ def has_files(output: Path, picture: "Picture") -> bool:
 
 def keep_settings(output: Path, made_with: Mapping[str, Any]) -> None:
     """Note what results are made with, before any of them is written."""
-    from unet_keras.inference.writing import whole_file
-
     earlier = _read(output / SETTINGS)
     kinds = set(made_with["write"])
     if not _differences(earlier, made_with):

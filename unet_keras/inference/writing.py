@@ -16,7 +16,6 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,30 +23,16 @@ from typing import IO, Any, Self
 import numpy as np
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 from skimage.measure import find_contours, regionprops
 
 from unet_keras import drawing
 from unet_keras.sources.label_outlines import trace_labels
+from unet_keras.whole_files import whole_file
 
 SOFTWARE = "unet_keras"  # said in files that people may correct
 OUTPUTS = ("probability", "mask", "labels", "overlay", "rois", "coco", "csv")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the file's place when all went well."""
-    # One name for all tries, so that what a kill leaves is overwritten.
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        if error.filename is None:  # as where a disk is full
-            error.filename = str(path)
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def replace_folder(complete: Path, directory: Path) -> None:
@@ -85,7 +70,9 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
 
 def write_mask(path: Path, labels: np.ndarray) -> None:
     """Write where a label map, integer (H, W), is not 0, as a PNG of uint8 0 and 255."""
-    drawing.write_png(path, np.where(labels > 0, np.uint8(255), np.uint8(0)), software=SOFTWARE)
+    said = PngInfo()
+    said.add_text("Software", SOFTWARE)
+    drawing.write_png(path, np.where(labels > 0, np.uint8(255), np.uint8(0)), said=said)
 
 
 def write_overlay(path: Path, labels: np.ndarray, image: np.ndarray) -> None:

@@ -41,7 +41,7 @@ def read_in_order(
         int64 (), and by name `image` (H, W, C), `labels` (H, W, N) and, if there are any, `maps`
         (H, W, T), of the types at the head of this file.
     """
-    serialized = tf.data.TFRecordDataset(_files(path, manifest, split))
+    serialized = tf.data.TFRecordDataset(shard_paths(path, manifest, split))
     decode = _decoder(manifest, maps)
     if cache:
         return _decoded(serialized, decode).cache().skip(start).enumerate(start)
@@ -65,7 +65,7 @@ def read_endlessly(
     """
     decode = _decoder(manifest, maps)
     count = manifest.splits[split].images
-    serialized = mixed_shards(_files(path, manifest, split), count, seed)
+    serialized = mixed_shards(shard_paths(path, manifest, split), count, seed)
     if cache:
         examples = _decoded(serialized, decode).cache()
         return endless(examples, count, seed, start).enumerate(start)
@@ -136,7 +136,8 @@ def _decoded(
     return serialized.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _files(path: Path, manifest: Manifest, split: str) -> list[str]:
+def shard_paths(path: Path, manifest: Manifest, split: str) -> list[str]:
+    """The files of a split, in order."""
     return [str(path / shard.file) for shard in manifest.splits[split].shards]
 
 

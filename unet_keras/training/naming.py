@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from unet_keras.pipeline.reading import endless, mixed_shards
+from unet_keras.pipeline.reading import endless, mixed_shards, shard_paths
 from unet_keras.records.manifest import read_manifest
 from unet_keras.records.schema import parse_record
 
@@ -24,8 +24,8 @@ def batch_images(
         position: The batch's place in the data, from 0.
     """
     manifest = read_manifest(records)
-    split = manifest.splits["train"]
-    files = [str(Path(records) / shard.file) for shard in split.shards]
+    images = manifest.splits["train"].images
+    files = shard_paths(Path(records), manifest, "train")
 
     def name_of(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         record = parse_record(
@@ -33,6 +33,6 @@ def batch_images(
         )
         return {"file_name": record["file_name"]}
 
-    names = mixed_shards(files, split.images, seed).map(name_of)
-    order = endless(names, split.images, seed, position * batch_size)
+    names = mixed_shards(files, images, seed).map(name_of)
+    order = endless(names, images, seed, position * batch_size)
     return tuple(example["file_name"].numpy().decode() for example in order.take(batch_size))
