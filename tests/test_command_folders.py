@@ -28,6 +28,7 @@ FOLDERS = ["source.kind=folders", *SMALL]
 PREVIEW = ["train.run_dir=r", "pipeline.crop=[32, 32]", "--preview", "1"]
 
 
+@pytest.mark.slow
 def test_records_of_other_folders_are_not_learned_from(run: Run, tmp_path: Path) -> None:
     own, other = write_pairs(Path("own"), 4), write_pairs(Path("other"), 4, first=9)
     assert run("make_records", *FOLDERS, *own)[0] == 0

@@ -213,6 +213,7 @@ def test_an_export_into_a_folder_that_takes_nothing(
     assert_one_line(result, "done cannot be written (Permission denied): make it writable")
 
 
+@pytest.mark.slow
 def test_training_that_converts_first_says_nothing_but_its_error(tmp_path: Path) -> None:
     """TensorFlow has much to say where it is imported without care, and some of it once used."""
     done = subprocess.run(

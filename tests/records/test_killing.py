@@ -155,6 +155,7 @@ def test_workers_end_with_their_parent(tmp_path):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("started", "wait"), [(2, 0), (3, 0), (3, 0.1), (3, 0.3)])
 def test_ctrl_c_while_workers_start_says_so_and_no_more(started, wait, tmp_path):
