@@ -47,6 +47,7 @@ def test_records_of_other_folders_are_not_learned_from(run: Run, tmp_path: Path)
         assert run("train", *kind, *same, *PREVIEW)[0] == 0
 
 
+@pytest.mark.slow
 def test_files_that_came_or_went_since_are_told(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -64,6 +65,7 @@ def test_files_that_came_or_went_since_are_told(
     ) in caplog.text
 
 
+@pytest.mark.slow
 def test_masks_that_were_corrected_since_are_told(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

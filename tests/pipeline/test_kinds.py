@@ -31,6 +31,7 @@ def target_of(labels: np.ndarray, kind: Kind) -> np.ndarray:
     return outline if kind == "boundary" else np.where(labels > 0, 1 + outline, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_class_index_is_that_of_the_labels(records: Path, kind: Kind) -> None:
     dataset = load_dataset(

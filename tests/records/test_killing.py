@@ -62,6 +62,7 @@ def expected_fast(tmp_path_factory):
     return content(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "step"), [("nothing", 5), ("other records", 1)])
 def test_stopped_at_every_change_of_a_file(before, step, expected_fast, tmp_path):
     """A run that stops after 0, 1, 2, ... changes of the file system, and one that continues."""
