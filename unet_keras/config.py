@@ -290,3 +290,14 @@ def flatten(config: Config) -> dict[str, object]:
 
     visit("", _plain(OmegaConf.structured(config)))
     return flat
+
+
+def value_in(override: str, key: str) -> Any:
+    """What an override gives a key, be it `evaluate.split=val` or `evaluate={split: val}`.
+
+    None where it gives none, or cannot be read, which is told where it is loaded.
+    """
+    try:
+        return OmegaConf.select(OmegaConf.from_dotlist([override]), key)
+    except (OmegaConfBaseException, yaml.YAMLError):
+        return None

@@ -135,6 +135,8 @@ def _demand_fitting(
             f"{given} is for one RUN_DIR; two are compared by the scores that they have: leave it "
             "out, or give it where each of them is evaluated"
         )
+    from unet_keras.config import value_in
+
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key not in ("evaluate", "records.path") and not key.startswith("evaluate."):
@@ -142,22 +144,11 @@ def _demand_fitting(
                 f"{override} was decided when {runs[0]} was trained: what can be replaced here is "
                 "evaluate.* and records.path"
             )
-        if arguments.tune and _split_in(override) not in (None, "val"):
+        if arguments.tune and value_in(override, "evaluate.split") not in (None, "val"):
             raise InputError(
                 f"{override} does not go with --tune, which reads the validation split and no "
                 "other: leave the split out"
             )
-
-
-def _split_in(override: str) -> object:
-    """The split that `evaluate.split=val` or `evaluate={split: val}` gives; None without one."""
-    import yaml
-    from omegaconf import OmegaConf
-
-    try:
-        return OmegaConf.select(OmegaConf.from_dotlist([override]), "evaluate.split")
-    except yaml.YAMLError:
-        return None  # which is told where values are read
 
 
 def _score(folder: Path, overrides: Sequence[str]) -> None:

@@ -280,6 +280,7 @@ def _segment_large(
 
     from unet_keras.inference import large
     from unet_keras.inference.journal import Finished
+    from unet_keras.inference.scored import network_digest
     from unet_keras.inference.tiff import TiffRegions
 
     predictor = predictors[0]
@@ -321,7 +322,7 @@ def _segment_large(
             model=predictor.network,
             rules=model.rules,
             kind=learned,
-            identity={"model": predictor.digest()},
+            identity={"model": network_digest(predictor.path)},
             tile=arguments.tile or large.TILE,
             halo=arguments.halo,
             pixel_size=model.pixel_size,

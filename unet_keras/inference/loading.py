@@ -1,6 +1,5 @@
 """Opening what predicts: a run folder, a `.keras` file or a SavedModel."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,6 @@ from unet_keras.model.pretrained import resolve
 from unet_keras.model.saved import load_model
 from unet_keras.pipeline.kinds import class_names, num_outputs, parts_touching
 from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
-from unet_keras.records.shard_files import sha256_of
 
 # Of the network that ships, beside its `model.keras`.
 PACKED = "metadata.json"
@@ -101,14 +99,6 @@ class Predictor:
         known = self.metadata.get("ranges") or {}
         kept = ("cell_area",) if self.normalized_to is not None else known
         return {name: known[name] for name in kept if name in known} or None
-
-    def digest(self) -> str:
-        """SHA-256 of the network's file, or of a SavedModel's files, hexadecimal."""
-        if self.network is not None:
-            return sha256_of(self.path / "model.keras" if self.path.is_dir() else self.path)
-        files = [*self.path.glob("*.pb"), *self.path.glob("variables/*")]
-        sums = [f"{file.name} {sha256_of(file)}" for file in sorted(files)]
-        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
     def __call__(self, image: np.ndarray, *, tile: int | None = None) -> np.ndarray:
         """Predict an image.

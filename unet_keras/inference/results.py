@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_keras.errors import InputError
+from unet_keras.records.parts import state_of
 from unet_keras.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
     Raises:
         InputError: Names both images.
     """
-    known = _read(output / SOURCES)
+    known = state_of(output / SOURCES)
     for picture in pictures:
         earlier = Path(known.get(picture.name, picture.path))
         if earlier.resolve() != picture.path.resolve() and earlier.exists():
@@ -93,7 +94,7 @@ def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
 
 def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
     """Note which images the results in a folder are of, before any of them is written."""
-    known = _read(output / SOURCES) | {one.name: str(one.path.resolve()) for one in pictures}
+    known = state_of(output / SOURCES) | {one.name: str(one.path.resolve()) for one in pictures}
     with whole_file(output / SOURCES) as partial:
         partial.write_text(json.dumps(known), encoding="utf-8")
 
@@ -126,7 +127,9 @@ def demand_kept_corrections(
 
 def described(predictors: "Sequence[Predictor]", model: "Segmenter") -> dict[str, Any]:
     """Say what decides the results of a model and its networks, for `settings.json`."""
-    networks = [{"path": str(one.path), "sha256": one.digest()} for one in predictors]
+    from unet_keras.inference.scored import network_digest
+
+    networks = [{"path": str(one.path), "sha256": network_digest(one.path)} for one in predictors]
     return {
         "unet_keras": version("unet_keras"),
         "networks": networks,
@@ -150,7 +153,7 @@ def demand_same_settings(
     Raises:
         InputError: Says what would stay, and what differs.
     """
-    earlier = _read(output / SETTINGS)
+    earlier = state_of(output / SETTINGS)
     differing = _differences(earlier, made_with)
     if not earlier or not differing:
         return
@@ -159,7 +162,7 @@ def demand_same_settings(
     asked_for = {picture.name for picture in pictures}
     others = [
         name
-        for name in _read(output / SOURCES)
+        for name in state_of(output / SOURCES)
         if name not in asked_for and _has_files(output, name)
     ]
     if kinds or others:
@@ -178,7 +181,7 @@ def has_files(output: Path, picture: "Picture") -> bool:
 
 def keep_settings(output: Path, made_with: Mapping[str, Any]) -> None:
     """Note what results are made with, before any of them is written."""
-    earlier = _read(output / SETTINGS)
+    earlier = state_of(output / SETTINGS)
     kinds = set(made_with["write"])
     if not _differences(earlier, made_with):
         kinds |= set(earlier.get("write", ()))
@@ -210,15 +213,6 @@ def _is_there(output: Path, kind: str) -> bool:
     if kind in TABLES:
         return (output / TABLES[kind]).exists()
     return any(any(output.glob(f"*{ending}")) for ending in ENDINGS[kind])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a JSON file of this folder says; nothing where it is absent or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _images_in_table(path: Path) -> set[str]:

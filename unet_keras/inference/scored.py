@@ -9,6 +9,7 @@
 Scores are passed on where all of it agrees but tta, which is told beside them.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,16 @@ RULES = (
 def file_digest(path: Path) -> str | None:
     """SHA-256 of a file, hexadecimal; None where there is none."""
     return sha256_of(path) if path.is_file() else None
+
+
+def network_digest(path: Path) -> str:
+    """SHA-256 of the network in a run folder or `.keras` file, or of a SavedModel's files."""
+    file = path / "model.keras" if path.is_dir() else path
+    if file.is_file():
+        return sha256_of(file)
+    files = [*path.glob("*.pb"), *path.glob("variables/*")]
+    sums = [f"{one.name} {sha256_of(one)}" for one in sorted(files)]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
 def scored_state(
