@@ -284,11 +284,6 @@ def _segment_large(
     from unet_keras.inference.tiff import TiffRegions
 
     predictor = predictors[0]
-    if picture.sample is not None:
-        raise InputError(
-            f"{picture.path} has more than {large.LARGEST_PIXELS:,} pixels and is predicted in "
-            "parts, of which --channel takes none: save the channel by itself"
-        )
     several = len(predictors) > 1 or arguments.tta or arguments.blend or model.scale != 1
     learned = predictor.metadata.get("learned", "cells")
     if predictor.network is None or several or learned == "boundary":
@@ -304,6 +299,7 @@ def _segment_large(
             picture.page or 0,
             channels=predictor.channels,
             dtype=predictor.image_dtype,
+            sample=picture.sample,
         ) as image,
         tqdm(unit="part", leave=False, disable=not sys.stderr.isatty()) as bar,
     ):
@@ -322,7 +318,7 @@ def _segment_large(
             model=predictor.network,
             rules=model.rules,
             kind=learned,
-            identity={"model": network_digest(predictor.path)},
+            identity={"model": network_digest(predictor.path), "channel": picture.sample},
             tile=arguments.tile or large.TILE,
             halo=arguments.halo,
             pixel_size=model.pixel_size,

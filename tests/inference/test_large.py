@@ -228,6 +228,33 @@ def test_regions_have_the_grey_values_of_whole_images(
         np.testing.assert_array_equal(opened[60:70, 40:90], expected[60:70, 40:90])
 
 
+@pytest.mark.parametrize("others", [0, 90])
+def test_regions_of_a_single_color_have_its_grey_values(rng, tmp_path, others):
+    """What looks like a single color in a part need not be one in the whole."""
+    image = np.zeros((1100, 90, 3), np.uint8)
+    image[..., 2] = rng.integers(0, 250, (1100, 90))
+    image[1050:, :, 0] = others
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="rgb")
+    expected = fit_channels(image, 1)
+    with TiffRegions(tmp_path / "image.tif", channels=1) as opened:
+        np.testing.assert_array_equal(opened[0:1100, 0:90], expected)
+        np.testing.assert_array_equal(opened[60:70, 40:90], expected[60:70, 40:90])
+    assert np.array_equal(expected[..., 0], image[..., 2]) == (others == 0)
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_one_sample_of_several_is_taken(rng, tmp_path, channels):
+    image = rng.integers(0, 250, (70, 90, 4)).astype(np.uint16)
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+    expected = fit_channels(image[..., 3], channels or 1)
+    with TiffRegions(path, channels=channels, sample=3) as opened:
+        assert opened.shape == expected.shape
+        np.testing.assert_array_equal(opened[10:60, 0:90], expected[10:60])
+    with pytest.raises(InputError, match=r"--channel 4: .*image\.tif holds 4 channels"):
+        TiffRegions(path, sample=4)
+
+
 def test_palettes_and_two_values_are_refused(tmp_path):
     path = tmp_path / "image.tif"
     for mode, message in (("P", "8 bits of PALETTE"), ("1", "1 bits of")):
@@ -290,6 +317,37 @@ def test_the_command_takes_large_images_in_parts(
     assert [path.name for path in tmp_path.glob("out/.*")] == [".sources.json"]
     assert run("--tta") == 1
     assert "predicted in parts, which needs one run folder" in caplog.text
+    tifffile.imwrite(tmp_path / "out/slide_labels.ome.tif", labels)  # by another program
+    assert run() == 2
+    assert "slide_labels.ome.tif was changed since it was written" in capfd.readouterr().err
+
+
+def test_the_command_takes_one_channel_of_large_images(
+    bright_file, picture, tmp_path, monkeypatch, capfd
+):
+    from unet_keras import predict
+
+    monkeypatch.setattr(large, "LARGEST_PIXELS", picture.size - 1)
+    colors = np.stack([np.zeros_like(picture), picture, 255 - picture], axis=-1)
+    tifffile.imwrite(tmp_path / "slide.tif", colors, photometric="rgb")
+    Image.fromarray(colors).save(tmp_path / "small.png")
+
+    def run(channel):
+        arguments = [bright_file, tmp_path, "--output", tmp_path / f"out{channel}", "--channel"]
+        monkeypatch.setattr("sys.argv", ["predict", *map(str, [*arguments, channel])])
+        with pytest.raises(SystemExit) as stop:
+            predict.main()
+        return int(stop.value.code or 0)
+
+    found = []
+    for channel in (1, 2):
+        assert run(channel) == 0, capfd.readouterr().err
+        labels = tifffile.imread(tmp_path / f"out{channel}/slide_labels.ome.tif")
+        small = tifffile.imread(tmp_path / f"out{channel}/small_labels.tif")
+        np.testing.assert_array_equal(labels, small)
+        found.append(labels > 0)
+    assert found[0][picture > 127].mean() > 0.95
+    assert not np.array_equal(*found)
 
 
 def test_an_overlay_holds_one_band_at_a_time(tmp_path):

@@ -29,6 +29,7 @@ from unet_keras.inference.grey_values import MatchedRegions, TrainedOn, measure
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.strips import PROBABILITY, claim, predict_strips, read_raw
 from unet_keras.inference.tiff import TiffRegions, write_tiled
+from unet_keras.inference.writing import SOFTWARE
 from unet_keras.pipeline.kinds import Kind
 from unet_keras.records.statistics import GreyValues
 from unet_keras.whole_files import whole_file
@@ -225,7 +226,9 @@ def _write_maps(
         if name in write:
             progress(f"writing {name}", 0, 1)
             with whole_file(output / f"{large.name}_{name}.ome.tif") as partial:
-                write_tiled(partial, shape, dtype, read, pixel_size=large.pixel_size)
+                write_tiled(
+                    partial, shape, dtype, read, pixel_size=large.pixel_size, software=SOFTWARE
+                )
     if "overlay" in write:
         _write_overlay(output / f"{large.name}_overlay.png", large.image, labels)
 

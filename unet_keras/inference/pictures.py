@@ -64,7 +64,7 @@ class Picture:
             return image
         held = 1 if image.ndim == 2 else image.shape[-1]
         if self.sample >= held:
-            raise _no_channel(self.path, self.sample, held)
+            raise no_channel(self.path, self.sample, held)
         return image if image.ndim == 2 else image[..., self.sample]
 
 
@@ -99,7 +99,7 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
         channels = _channels_of_pages(path)
         held = max(channels) + 1
         if channel is not None and channel >= held > 1:
-            raise _no_channel(path, channel, held)
+            raise no_channel(path, channel, held)
         if channel is None and held > 1:
             mixed.append(f"{path} holds {held} channels")
         for picture in _pages(path, channels, channel):
@@ -117,7 +117,8 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
     return list(found.values())
 
 
-def _no_channel(path: Path, channel: int, held: int) -> InputError:
+def no_channel(path: Path, channel: int, held: int) -> InputError:
+    """What to raise where a file lacks the channel that is asked for."""
     return InputError(
         f"--channel {channel}: {path} holds {counted(held, 'channel')}, counted from 0"
     )

@@ -117,7 +117,8 @@ def demand_kept_corrections(
     # Before settings were noted, masks and label maps did not say what has written them.
     kinds = ["rois", *(("mask", "labels") if (output / SETTINGS).exists() else ())]
     kinds = [kind for kind in kinds if kind in write]
-    for path in [output / (one.name + ENDINGS[kind][0]) for one in pictures for kind in kinds]:
+    endings = [ending for kind in kinds for ending in ENDINGS[kind]]
+    for path in [output / (one.name + ending) for one in pictures for ending in endings]:
         if path.exists() and is_corrected(path):
             raise InputError(
                 f"{path} was changed since it was written, and would be replaced: move it, or give "

@@ -3,8 +3,9 @@
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,8 @@ import numpy as np
 import tifffile
 
 from unet_keras.errors import InputError
-from unet_keras.inference.pictures import fit_image
+from unet_keras.inference.pictures import fit_image, no_channel
+from unet_keras.sources.channels import single_color
 
 TILE = 512
 _CACHE_BYTES = 128 * 2**20
@@ -40,14 +42,15 @@ class TiffRegions:
         channels: Of a network that takes them: color becomes grey, grey color (`fit_image`).
             None leaves them as they are.
         dtype: Likewise, of the images it was trained on; None takes any.
+        sample: Which of the numbers of each pixel is taken, from 0; None takes all.
 
     Attributes:
         shape: (H, W, C).
         dtype: Of its grey values: uint8, uint16 or float32.
 
     Raises:
-        InputError: It is no TIFF file, has a palette or less than 8 bits, or is compressed in a way
-            that cannot be read in parts.
+        InputError: It is no TIFF file, has a palette or less than 8 bits, lacks the sample, or is
+            compressed in a way that cannot be read in parts.
     """
 
     ndim = 3
@@ -59,8 +62,9 @@ class TiffRegions:
         *,
         channels: int | None = None,
         dtype: np.dtype | None = None,
+        sample: int | None = None,
     ) -> None:
-        self.path, self._channels, self._wanted = path, channels, dtype
+        self.path, self._channels, self._wanted, self._sample = path, channels, dtype, sample
         with ExitStack() as unless_fit:
             try:
                 self._file = unless_fit.enter_context(tifffile.TiffFile(path))
@@ -78,10 +82,14 @@ class TiffRegions:
                     f"{path} has {leaf.bitspersample} bits of {leaf.photometric.name} a pixel; "
                     "large images are read as grey values or RGB of 8 bits and more: save it so"
                 )
+            self._leaf = leaf
+            self._stored_shape = (*shape[:2], 1 if len(shape) == 2 else shape[2])
+            one = np.zeros((1, 1, self._stored_shape[2]), self._stored_dtype)
+            self._held = self._without_alpha(one).shape[2]
+            if sample is not None and sample >= self._held:
+                raise no_channel(path, sample, self._held)
+            one = self._fitted(one, sample)
             unless_fit.pop_all()
-        self._leaf = leaf
-        self._stored_shape = (*shape[:2], 1 if len(shape) == 2 else shape[2])
-        one = self._as_grey_values(np.zeros((1, 1, self._stored_shape[2]), self._stored_dtype))
         self.shape, self.dtype = (*shape[:2], one.shape[2]), one.dtype
         self._tile = (leaf.tilelength, leaf.tilewidth) if leaf.is_tiled else (
             leaf.rowsperstrip, shape[1]
@@ -102,6 +110,9 @@ class TiffRegions:
 
     def __getitem__(self, region: Slices) -> np.ndarray:
         """Read a region as (h, w, C)."""
+        return self._fitted(self._stored(region), self._taken)
+
+    def _stored(self, region: Slices) -> np.ndarray:
         (top, bottom, _), (left, right, _) = (
             piece.indices(side) for piece, side in zip(region, self.shape[:2], strict=True)
         )
@@ -112,8 +123,8 @@ class TiffRegions:
                 self.path, self._leaf.parent.byteorder + dtype.str[1:], "r",
                 self._leaf.dataoffsets[0], self._stored_shape,
             )  # fmt: skip
-            return self._as_grey_values(np.array(mapped[top:bottom, left:right], dtype))
-        return self._as_grey_values(self._decoded(top, bottom, left, right))
+            return np.array(mapped[top:bottom, left:right], dtype)
+        return self._decoded(top, bottom, left, right)
 
     def demand_fitting(self) -> None:
         """Read it once where its type can hold values that the network does not take.
@@ -123,25 +134,46 @@ class TiffRegions:
         """
         if self._channels is None or (self._stored_dtype == self.dtype and self.dtype.kind == "u"):
             return
-        height, width = self.shape[:2]
-        for top in range(0, height, TILE):
-            self[top : top + TILE, 0:width]
+        for band in self._bands():
+            self[band]
 
-    def _as_grey_values(self, stored: np.ndarray) -> np.ndarray:
+    def _bands(self) -> Iterator[Slices]:
+        """The regions that are read one after the other to see all of it."""
+        height, width = self.shape[:2]
+        return ((slice(top, top + TILE), slice(0, width)) for top in range(0, height, TILE))
+
+    @cached_property
+    def _taken(self) -> int | None:
+        """Which of the numbers of each pixel is taken; None takes all.
+
+        Whether there is a single color only all of the image tells: it is read once for that.
+        """
+        if self._sample is not None or (self._channels, self._held) != (1, 3):
+            return self._sample
+        stored = (self._without_alpha(self._stored(band)) for band in self._bands())
+        return single_color(np.max([np.abs(band).max(axis=(0, 1)) for band in stored], axis=0))
+
+    def _fitted(self, stored: np.ndarray, sample: int | None) -> np.ndarray:
         """What `read_image` and `fit_image` make of pixels (h, w, C) as they are stored."""
+        values = self._without_alpha(stored)
+        if sample is not None:
+            values = values[..., sample : sample + 1]
+        if self._channels is None:
+            return values
+        return fit_image(
+            values, channels=self._channels, dtype=self._wanted, name=str(self.path), whole=False
+        )
+
+    def _without_alpha(self, stored: np.ndarray) -> np.ndarray:
+        """What `read_image` makes of pixels (h, w, C) as they are stored."""
         if self._leaf.photometric not in _GREY:
             stored = stored[..., :3]
         else:
             alphas = [kind for kind in self._leaf.extrasamples if kind in _ALPHA]
             stored = stored[..., : stored.shape[2] - len(alphas)]
         if stored.dtype not in (np.uint8, np.uint16, np.float32):
-            stored = stored.astype(np.float32)
-        if self._channels is None:
-            return stored
-        name = str(self.path)
-        return fit_image(
-            stored, channels=self._channels, dtype=self._wanted, name=name, whole=False
-        )
+            return stored.astype(np.float32)
+        return stored
 
     def _decoded(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         height, width = self._tile
@@ -200,6 +232,7 @@ def write_tiled(
     read: Callable[[slice, slice], np.ndarray],
     *,
     pixel_size: float | None = None,
+    software: str | None = None,
 ) -> None:
     """Write a tiled, compressed OME-TIFF (BigTIFF), a tile at a time.
 
@@ -209,6 +242,7 @@ def write_tiled(
         dtype: Of the values.
         read: From rows and columns to the values there, (h, w).
         pixel_size: Side of a pixel in micrometres, for the file's metadata.
+        software: What has written it, likewise.
     """
     height, width = shape
 
@@ -227,5 +261,5 @@ def write_tiled(
     with tifffile.TiffWriter(path, bigtiff=True, ome=True) as file:
         file.write(
             rows(), shape=shape, dtype=dtype, tile=(TILE, TILE), photometric="minisblack",
-            compression="zlib", compressionargs={"level": 1}, metadata=metadata,
+            software=software, compression="zlib", compressionargs={"level": 1}, metadata=metadata,
         )  # fmt: skip

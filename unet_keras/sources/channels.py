@@ -43,12 +43,21 @@ def fit_channels(image: np.ndarray, channels: int, *, whole: bool = True) -> np.
         return image
     if (image == image[..., :1]).all():
         return image[..., :1]
-    _, middle, high = np.sort(np.abs(image).max(axis=(0, 1)))
-    if whole and middle <= LEAKAGE * high:
-        only = int(np.argmax(np.abs(image).max(axis=(0, 1))))
+    only = single_color(np.abs(image).max(axis=(0, 1))) if whole else None
+    if only is not None:
         return image[..., only : only + 1]
     grey = (image @ LUMINANCE)[..., np.newaxis]
     return np.rint(grey).astype(image.dtype) if image.dtype.kind == "u" else grey
+
+
+def single_color(highest: np.ndarray) -> int | None:
+    """Which of three channels holds a single color's grey values; None of other colors.
+
+    Args:
+        highest: (3,), the largest magnitude in each channel of a whole image.
+    """
+    _, middle, high = np.sort(highest)
+    return int(np.argmax(highest)) if middle <= LEAKAGE * high else None
 
 
 @dataclass(frozen=True)
