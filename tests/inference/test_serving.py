@@ -10,6 +10,7 @@ import tensorflow as tf
 from unet_keras.errors import InputError
 from unet_keras.inference.serving import export_saved_model, load_saved_model
 from unet_keras.inference.tiling import predict_tiled
+from unet_keras.sources.channels import fit_channels
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +162,23 @@ def test_encoded_values_are_those_stored(make_model, rng, tmp_path):
         images = tf.constant(image[None].astype(np.uint16))
         expected = signatures["serving_default"](images=images)["probabilities"]
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("leak", [0, 10, 90])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_encoded_colors_become_the_grey_that_predict_sees(make_model, rng, tmp_path, dtype, leak):
+    """A nuclear stain's blue is no luminance, of which it would keep a tenth."""
+    model = make_model(mean=100.0, scale=50.0)
+    export_saved_model(model, tmp_path / "m", metadata={}, image_dtype=np.dtype(dtype).name)
+    signatures = tf.saved_model.load(str(tmp_path / "m")).signatures
+    image = np.zeros((33, 40, 3), dtype)
+    image[..., 2] = rng.integers(0, 250, (33, 40))
+    image[3, 5] = (0, leak, 249)
+    file = tf.io.encode_png(image).numpy()
+    found = signatures["encoded"](encoded=tf.constant([file]))["probabilities"]
+    images = tf.constant(fit_channels(image, 1)[None])
+    expected = signatures["serving_default"](images=images)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-5 if leak < 20 else 0.01)
 
 
 def test_encoded_refuses_more_bits_than_the_training_had(loaded, rng):

@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike
 
 from unet_keras.errors import InputError
 from unet_keras.inference.compiling import to_probabilities
+from unet_keras.inference.encoded import ENCODED_CHANNELS, Tensors, encoded_prediction
 from unet_keras.inference.tiling import (
     as_image,
     has_group_normalization,
@@ -44,13 +45,6 @@ logger = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.json"
 IMAGE_TYPES = ("uint8", "uint16", "float32")
-
-# What TensorFlow decodes: grey, RGB, RGBA.
-ENCODED_CHANNELS = (1, 3, 4)
-_PNG, _PNG_HEAD = b"\x89PNG\r\n\x1a\n", 25  # up to the bits a channel
-
-Tensors = dict[str, tf.Tensor]
-Prediction = Callable[[tf.Tensor], Tensors]
 
 
 def export_saved_model(
@@ -229,62 +223,10 @@ def _served_module(model: keras.Model, dtype: tf.DType) -> tf.Module:
     module.predict, module.predict_tiled = predict, predict_tiled
     if channels in ENCODED_CHANNELS and dtype != tf.float32:
         names = ["probabilities", "maps"] if regression_maps else ["probabilities"]
-        module.predict_encoded = _encoded_prediction(predict, names, channels, dtype)
+        module.predict_encoded = encoded_prediction(predict, names, channels, dtype)
     else:
         logger.info("no signature for PNG and JPEG: %d channels of %s", channels, dtype.name)
     return module
-
-
-def _encoded_prediction(
-    predict: Prediction, names: list[str], channels: int, dtype: tf.DType
-) -> Prediction:
-    """Return the function that decodes images, predicts each by itself and pads the results."""
-
-    def decode(file: tf.Tensor) -> tf.Tensor:
-        def as_stored(kind: tf.DType) -> tf.Tensor:
-            image = tf.io.decode_image(file, channels, kind, expand_animations=False)
-            return tf.cast(tf.ensure_shape(image, (None, None, channels)), dtype)
-
-        # Left to itself, TensorFlow stretches 8 bits over 16 and takes 16 for their upper half.
-        wide = _has_wide_pixels(file)
-        if dtype == tf.uint16:
-            return tf.cond(wide, lambda: as_stored(tf.uint16), lambda: as_stored(tf.uint8))
-        tf.debugging.Assert(
-            tf.logical_not(wide),
-            [f"encoded holds a PNG of 16 bits, but the network was trained on {dtype.name} images"],
-        )
-        return as_stored(dtype)
-
-    def predict_one(file: tf.Tensor, largest: tf.Tensor) -> Tensors:
-        image = decode(file)
-        missing = largest - tf.shape(image)[:2]
-        pads = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]
-        return {name: tf.pad(map_, pads)[0] for name, map_ in predict(image[None]).items()}
-
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "encoded")])
-    def predict_encoded(encoded: tf.Tensor) -> Tensors:
-        # Decoded twice, a hundredth of the prediction's time, instead of all being kept at once.
-        tf.debugging.assert_positive(tf.size(encoded), "encoded is empty: give one image or more")
-        sizes = tf.map_fn(
-            lambda file: tf.shape(decode(file))[:2], encoded, fn_output_signature=tf.int32
-        )
-        largest = tf.reduce_max(sizes, axis=0)
-        maps = tf.map_fn(
-            lambda file: predict_one(file, largest),
-            encoded,
-            fn_output_signature=dict.fromkeys(names, tf.float32),
-            parallel_iterations=1,
-        )
-        return {**maps, "sizes": sizes}
-
-    return predict_encoded
-
-
-def _has_wide_pixels(file: tf.Tensor) -> tf.Tensor:
-    """Whether a file is a PNG of 16 bits a channel; no other format that is decoded has as many."""
-    head = tf.strings.substr(tf.strings.join([file, "\0" * _PNG_HEAD]), 0, _PNG_HEAD)
-    is_png = tf.strings.substr(head, 0, len(_PNG)) == _PNG
-    return is_png & (tf.strings.substr(head, _PNG_HEAD - 1, 1) == "\x10")
 
 
 def _tile_by_tile(

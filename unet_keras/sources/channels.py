@@ -14,7 +14,7 @@ import numpy as np
 from unet_keras.errors import InputError
 from unet_keras.sources.base import Sample, SampleReference
 
-# ITU-R BT.601, as where TensorFlow decodes PNG and JPEG to grey: a served model agrees.
+# ITU-R BT.601.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 # What JPEG leaves in the other channels of a single color, as a share of it.
