@@ -21,6 +21,7 @@ from unet_keras.inference.pictures import find_pictures
 from unet_keras.inference.results import SETTINGS, demand_kept_rows
 from unet_keras.inference.segmenting import Segmenter, segment_pictures
 from unet_keras.inference.writing import OUTPUTS
+from unet_keras.locking import take
 
 
 @pytest.mark.parametrize(("kind", "name"), [("csv", "counts.csv"), ("coco", "predictions.json")])
@@ -280,6 +281,16 @@ class TestGoingOn:
         (stopped / JOURNAL).write_bytes(kept[:90] + b"rubbish\n\xff" + kept[90:])
         self.segment(cells, stopped)
         assert contents(stopped) == whole
+
+    def test_a_second_process_is_kept_out(self, cells, stopped):
+        before = contents(stopped)
+        with (stopped / JOURNAL).open("rb") as file:
+            assert take(file)
+            for made_with in ({"threshold": 0.5}, {"threshold": 0.4}):
+                with pytest.raises(InputError, match="another process is predicting into"):
+                    self.segment(cells, stopped, made_with=made_with)
+        assert contents(stopped) == before
+        assert self.segment(cells, stopped) < 5
 
     def test_images_in_parts_are_kept_elsewhere(self, cells, tmp_path):
         picture = find_pictures([str(cells)])[0]

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from unet_keras.errors import InputError
 from unet_keras.inference.cells import Row
 from unet_keras.inference.pictures import Picture
 from unet_keras.inference.results import ENDINGS
+from unet_keras.locking import take
 
 JOURNAL = ".unfinished"
 
@@ -43,11 +45,14 @@ class Finished:
 class Journal:
     """The pictures of a folder of results that are done; use it as a context.
 
-    It is removed where the context ends without an error.
+    It is removed where the context ends without an error, and held against other processes.
 
     Args:
         output: Folder of the results.
         made_with: What decides them, with `write`, the kinds of files; JSON values.
+
+    Raises:
+        InputError: When it is entered, another process predicts into the folder.
     """
 
     def __init__(self, output: Path, made_with: Mapping[str, Any]) -> None:
@@ -58,10 +63,15 @@ class Journal:
         self._places: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> Self:
+        self._file = self._path.open("a+b")
+        if not take(self._file):
+            self._file.close()
+            raise InputError(
+                f"another process is predicting into {self._output}: wait for it, or give another "
+                "--output"
+            )
         end = self._find_lines()
-        self._file = self._path.open("r+b" if end else "wb")
         self._file.truncate(end)  # a line that was not finished
-        self._file.seek(end)
         if not end:
             self._write(self._head)
         return self
@@ -101,7 +111,7 @@ class Journal:
     ) -> None:
         self._file.close()
         if kind is None:
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
 
     def _find_lines(self) -> int:
         """Note where each whole line begins; return where the last one ends."""

@@ -101,17 +101,17 @@ def segment_pictures(
         How many failed.
     """
     output.mkdir(parents=True, exist_ok=True)
-    keep_sources(output, pictures)
     journal = None
     counts: list[Row] = []
     failed = 0
     with ExitStack() as stack:
         if made_with is not None:
             made_with = {**made_with, "write": sorted(write)}
-            keep_settings(output, made_with)
             journal = stack.enter_context(Journal(output, made_with))
             if journal:
                 logger.info("%s goes on behind the %d that are done", output, len(journal))
+            keep_settings(output, made_with)
+        keep_sources(output, pictures)
         job = _Job(model, output, frozenset(write), by_parts, journal)
         add = _open_tables(stack, job)
         for picture, outcome in in_stages(pictures, job.read, job.compute, job.finish):

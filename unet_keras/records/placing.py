@@ -10,16 +10,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from unet_keras.errors import InputError
+from unet_keras.locking import take
 from unet_keras.records.manifest import MANIFEST_NAME, STAMP_NAME, WORK_FOLDER, read_manifest
 from unet_keras.records.parts import UnfinishedError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows; there, two conversions into one folder are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = "lock"
 SOURCE_NAME = "source.json"  # what an unfinished conversion was asked for with
@@ -65,7 +60,11 @@ def working_folder(path: Path) -> Iterator[Path]:
             f"records.path={path} cannot be written to ({error.strerror}); give another folder."
         ) from error
     with lock:
-        _lock(lock, path)
+        if not take(lock):
+            raise UnfinishedError(
+                f"Another process is converting into {path}; wait for it to end, or give another "
+                "records.path."
+            )
         try:
             yield work
         except InputError as error:
@@ -80,15 +79,3 @@ def working_folder(path: Path) -> Iterator[Path]:
 
 def _is_begun(work: Path) -> bool:
     return any(any(work.glob(pattern)) for pattern in ("*.part", "*.tfrecord"))
-
-
-def _lock(lock: TextIO, path: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise UnfinishedError(
-            f"Another process is converting into {path}; wait for it to end, or give another "
-            "records.path."
-        ) from error

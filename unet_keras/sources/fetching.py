@@ -24,11 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from unet_keras.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows; there, two downloads of one file are not told apart
-    fcntl = None  # type: ignore[assignment]
+from unet_keras.locking import take
 
 logger = logging.getLogger(__name__)
 
@@ -203,14 +199,12 @@ def _open_part(path: Path) -> Iterator[FileIO]:
     part = _part_of(path)
     _writing(path, partial(part.touch, exist_ok=True))
     with FileIO(part, "r+") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alone = part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat())
-            except OSError:
-                alone = False
-            if not alone:
-                raise InputError(f"Another process is downloading {path}; wait for it to end.")
+        try:
+            alone = take(file) and os.path.samestat(os.fstat(file.fileno()), part.stat())
+        except OSError:  # another has just completed it
+            alone = False
+        if not alone:
+            raise InputError(f"Another process is downloading {path}; wait for it to end.")
         yield file
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from unet_keras.errors import InputError
+from unet_keras.locking import take
 
 _LIBRARIES = ("unet_keras", "tensorflow", "keras", "numpy")
 
@@ -75,24 +76,13 @@ def changed_versions(run: Path) -> list[str]:
 def sole_user(run: Path) -> Iterator[None]:
     """Hold a run's folder against a second process that would write into it.
 
-    The hold ends with the process, however it ends. Where the system cannot do it, nothing happens.
-
     Raises:
         InputError: Another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take(lock):
             raise InputError(
                 f"{run} is being trained by another process: wait for it, or give another "
                 "train.run_dir"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+            )
         yield
