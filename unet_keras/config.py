@@ -201,7 +201,7 @@ def _culprit(values: dict[str, Any], error: Exception) -> str:
 
     def change(keys: Sequence[str], inner: Any) -> Any:
         for key in reversed(keys):
-            inner = [inner] if key.isdigit() else {key: inner}
+            inner = [inner] if key.isdecimal() else {key: inner}
         return inner
 
     keys: list[str] = []
@@ -236,7 +236,7 @@ def _example(key: str) -> str:
     """Show a key that takes several values with its default; nothing for other keys."""
     known = flatten(Config())
     parent, _, element = key.rpartition(".")
-    key = parent if element.isdigit() and parent in known else key
+    key = parent if element.isdecimal() and parent in known else key
     default = known.get(key)
     if not isinstance(default, list | tuple) or not default:
         return ""

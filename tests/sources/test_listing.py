@@ -23,6 +23,12 @@ def test_folders_are_listed_in_natural_order(tmp_path):
         list_images(tmp_path / "empty")
 
 
+def test_raised_digits_are_no_numbers(tmp_path):
+    for name in ("1²3.png", "1²10.png", "µm².png"):
+        (tmp_path / name).touch()
+    assert [file.name for file in list_images(tmp_path)] == ["1²3.png", "1²10.png", "µm².png"]
+
+
 def test_only_visible_files_are_listed(tmp_path):
     for name in ("a.png", "._a.png", ".trash/b.png", "sub/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

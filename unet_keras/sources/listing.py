@@ -93,4 +93,4 @@ def _is_listed(file: Path, folder: Path, suffixes: tuple[str, ...]) -> bool:
 def natural_order(path: Path) -> tuple[list[tuple[int, int | str]], str]:
     """Key that sorts names with the numbers in them by value, `2.png` before `10.png`."""
     parts = re.split(r"(\d+)", path.as_posix())
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p], path.as_posix()
+    return [(0, int(p)) if p.isdecimal() else (1, p) for p in parts if p], path.as_posix()

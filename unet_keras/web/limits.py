@@ -72,7 +72,7 @@ async def read_body(request: Request, limits: Limits, memory: "Memory") -> bytes
             requests together are too large.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limits.body_bytes:
+    if announced.isdecimal() and int(announced) > limits.body_bytes:
         await _let_pass(request)
         raise _too_large(limits)
     chunks: list[bytes] = []
