@@ -1,7 +1,7 @@
 """What a trial's network scores on whole images at their own size: cells, or segments."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,32 @@ if TYPE_CHECKING:
     from trials import Trial
 
 
-def score(model: Any, config: Any, trial: "Trial") -> dict[str, dict[str, dict[str, float]]]:
-    """Scores by readout and image."""
-    from unet_keras.evaluation.scoring import predictor_of, read_records, rules_of
+Scores = dict[str, dict[str, dict[str, float]]]
+
+
+def score(model: Any, config: Any, trial: "Trial") -> Scores:
+    """Scores of a network by readout and image."""
+    from unet_keras.evaluation.scoring import predictor_of
+
+    predictors: dict[bool, Callable[[np.ndarray], np.ndarray]] = {}
+    for tta in (False, True):
+        predictor = predictor_of(model, replace(config, evaluate=replace(config.evaluate, tta=tta)))
+        predictors[tta] = at_size(predictor, trial.shrunk_to) if trial.shrunk_to else predictor
+    return score_with(predictors, config, trial)
+
+
+def score_with(
+    predictors: Mapping[bool, Callable[[np.ndarray], np.ndarray]], config: Any, trial: "Trial"
+) -> Scores:
+    """Scores of what predicts without flips and over them, by readout and image."""
+    from unet_keras.evaluation.scoring import read_records, rules_of
     from unet_keras.inference.instances import foreground_of
     from unet_keras.pipeline.kinds import parts_touching
     from unet_keras.records.manifest import read_manifest
 
     path = Path(config.records.path)
     manifest = read_manifest(path)
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in trial.readouts}
-    predictors: dict[bool, Callable[[np.ndarray], np.ndarray]] = {}
-    for tta in (False, True):
-        predictor = predictor_of(model, replace(config, evaluate=replace(config.evaluate, tta=tta)))
-        predictors[tta] = at_size(predictor, trial.shrunk_to) if trial.shrunk_to else predictor
+    found: Scores = {name: {} for name in trial.readouts}
     for record in read_records(path, manifest, "test"):
         maps = {}
         for name, changes in trial.readouts.items():
