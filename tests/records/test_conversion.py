@@ -177,6 +177,31 @@ def test_classes_that_are_named_count_though_none_is_there(tmp_path):
     assert manifest.class_frequencies == (0, 0, 1, 0)
 
 
+def test_classes_that_separation_erases_count_and_are_told(tmp_path, caplog):
+    """Lines of one pixel touch other instances on both sides."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:35, 5:55] = 1
+    mask[20, 5:55] = mask[5:35, 30] = 2
+    for name, pixels in (("images", mask * 90), ("masks", mask)):
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+    given = [
+        f"source.images={tmp_path}/images", f"source.annotations={tmp_path}/masks",
+        "source.kind=folders", "source.mask_kind=classes", "source.fractions=[1, 0, 0]",
+    ]  # fmt: skip
+    manifest = convert(load(overrides=[*given, f"records.path={tmp_path}/records"]))
+    assert manifest.num_classes == 2
+    assert manifest.class_frequencies[2] < 0.001
+    assert "class 2 loses 99% of its pixels where it touches other" in caplog.text
+    assert "class 2 loses 99%" in (tmp_path / "records" / "report.html").read_text()
+    caplog.clear()
+    whole = [f"records.path={tmp_path}/whole", "targets.separate_touching=false"]
+    manifest = convert(load(overrides=[*given, *whole]))
+    assert manifest.class_frequencies[2] == pytest.approx((mask == 2).mean())
+    assert "loses" not in caplog.text
+
+
 def test_the_command_writes_masks(dirty, monkeypatch, capsys):
     from unet_keras import make_records
 

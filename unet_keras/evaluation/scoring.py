@@ -22,6 +22,7 @@ from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.pipeline.kinds import class_names, parts_touching
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
+from unet_keras.records.placing import in_use
 from unet_keras.records.schema import parse_record
 from unet_keras.settings import Evaluate
 from unet_keras.targets.labels import separate_touching
@@ -180,10 +181,11 @@ def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[st
 
 
 def _read_intact(path: Path, manifest: Manifest, split: str) -> Iterator[tf.Tensor]:
-    demand_intact(path)  # one cut between two records would read as one with fewer images
-    files = [str(path / shard.file) for shard in manifest.splits[split].shards]
-    try:
-        yield from tf.data.TFRecordDataset(files)
-    except (tf.errors.DataLossError, tf.errors.NotFoundError):
-        demand_intact(path, thorough=True)
-        raise
+    with in_use(path):
+        demand_intact(path)  # one cut between two records would read as one with fewer images
+        files = [str(path / shard.file) for shard in manifest.splits[split].shards]
+        try:
+            yield from tf.data.TFRecordDataset(files)
+        except (tf.errors.DataLossError, tf.errors.NotFoundError):
+            demand_intact(path, thorough=True)
+            raise

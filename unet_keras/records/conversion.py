@@ -79,7 +79,6 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
             overlap=config.targets.overlap,
             workers=config.records.workers or None,
             shard_images=config.records.shard_images,
-            num_classes=max(1, len(config.source.class_values)),
             configuration=_configuration(config),
             origin=origin_of(config.source),
             progress=bar.update,

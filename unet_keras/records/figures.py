@@ -5,6 +5,7 @@ separated   as labels                without the pixels where instances touch
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,8 @@ class ImageFigures:
         accuracy_separated: The same after touching instances are separated.
         without_pixels: Annotated instances that cover no pixel, left out.
         pieces: Connected components of the instance, where there is but one; else 0.
+        class_pixels: Of class 1, 2, ..., where there are several, the pixels that its instances own
+            and those that are left when touching instances are separated; else empty.
     """
 
     image_id: str
@@ -52,6 +55,7 @@ class ImageFigures:
     accuracy_separated: float
     without_pixels: int = 0
     pieces: int = 0
+    class_pixels: Sequence[Sequence[int]] = ()
 
     @classmethod
     def of(
@@ -68,6 +72,7 @@ class ImageFigures:
         height, width = record.labels.shape
         digest = hashlib.sha256(f"{record.image.dtype} {record.image.shape}".encode())
         digest.update(np.ascontiguousarray(record.image).data)
+        left = owners.left_in(separated)
         return cls(
             image_id=record.image_id,
             file_name=record.file_name,
@@ -78,12 +83,21 @@ class ImageFigures:
             pixels_digest=digest.hexdigest()[:16],
             instances=len(record.outlines),
             labeled_pixels=len(owners.pixels),
-            touching_instances=int((owners.left_in(separated) < owners.areas).sum()),
+            touching_instances=int((left < owners.areas).sum()),
             accuracy_connected=component_accuracy(record.labels, owners),
             accuracy_separated=component_accuracy(separated, owners),
             without_pixels=without_pixels,
             pieces=ndimage.label(record.labels)[1] if len(record.outlines) == 1 else 0,
+            class_pixels=_by_class(record.classes, owners.areas[1:], left[1:]),
         )
+
+
+def _by_class(classes: np.ndarray, *of_instances: np.ndarray) -> list[list[int]]:
+    """Sums over the instances (n,) of class 1, 2, ...; nothing where there is one class."""
+    if classes.max(initial=1) == 1:
+        return []
+    sums = [np.bincount(classes, weights=pixels)[1:].astype(int) for pixels in of_instances]
+    return np.transpose(sums).tolist()
 
 
 @dataclass(frozen=True, eq=False)

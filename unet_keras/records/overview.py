@@ -5,7 +5,7 @@ overview  strings, finite numbers, None, lists, dictionaries: what `report.json`
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
@@ -19,6 +19,7 @@ from unet_keras.sources.base import SPLITS, counted
 # An image is suspicious with less than this share of the instances its type has in the median,
 # where that many images show what the type is like.
 FEW_SHARE, FEW_IMAGES = 0.1, 5
+MOST_LEFT = 0.5  # of a class's pixels, for a remark
 _NAMED = 3  # in a sentence
 
 
@@ -62,7 +63,12 @@ def overview(
         ],
     }
     return {
-        "remarks": [*remarks, *_remarks(found), *_on_masks(figures)],
+        "remarks": [
+            *remarks,
+            *_remarks(found),
+            *_on_masks(figures),
+            *(_on_classes(figures) if manifest.separate else []),
+        ],
         "total": _totals(figures),
         "groups": {name: _totals(some) for name, some in of_group.items()},
         **found,
@@ -227,6 +233,21 @@ def _on_masks(figures: Sequence[ImageFigures]) -> list[str]:
             "learned from them"
         )
     return sentences
+
+
+def _on_classes(figures: Sequence[ImageFigures]) -> list[str]:
+    """Say which classes lose most of what they have where they touch others, as lines do."""
+    owned, left = Counter[int](), Counter[int]()
+    for one in figures:
+        for index, (painted, kept) in enumerate(one.class_pixels, 1):
+            owned[index] += painted
+            left[index] += kept
+    return [
+        f"class {index} loses {1 - left[index] / pixels:.0%} of its pixels where it touches other "
+        "instances, which are separated there: targets.separate_touching=false keeps them"
+        for index, pixels in sorted(owned.items())
+        if left[index] < MOST_LEFT * pixels
+    ]
 
 
 def _some(items: Sequence[Any], text: Callable[[Any], str]) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unet_keras.errors import InputError
-from unet_keras.locking import take
+from unet_keras.locking import hold_folder, take
 from unet_keras.records.manifest import MANIFEST_NAME, STAMP_NAME, WORK_FOLDER, read_manifest
 from unet_keras.records.parts import UnfinishedError
 
@@ -22,10 +22,64 @@ REPORT_NAMES = ("report.html", "report.json")
 _SHARD_NAME = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord")
 
 
+def demand_no_others(path: Path) -> None:
+    """Refuse a folder in which files of the names that records have are not of records.
+
+    They would be replaced.
+
+    Raises:
+        InputError: Names the first.
+    """
+    if (path / STAMP_NAME).exists() or (path / WORK_FOLDER).exists():
+        return
+    is_run = (path / "config.yaml").exists()  # which keeps a copy of the manifest
+    with suppress(InputError):
+        if not is_run and read_manifest(path):
+            return
+    names = {MANIFEST_NAME, *REPORT_NAMES}
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    others = [file for file in files if file.name in names or _SHARD_NAME.fullmatch(file.name)]
+    if others:
+        raise InputError(
+            f"records.path={path} holds {others[0].name}, which is not of records and would be "
+            "replaced: give a folder of its own"
+        )
+
+
+@contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Keep records from being replaced while they are read.
+
+    Raises:
+        InputError: They are being replaced at this moment.
+    """
+    with hold_folder(path, shared=True) as held:
+        if not held:
+            raise InputError(
+                f"{path} is being replaced by another process: wait for it to end, and start this "
+                "again"
+            )
+        yield
+
+
 def publish(path: Path, work: Path) -> None:
-    """Move complete records into place, if there are any; interrupted, it can be called again."""
+    """Move complete records into place, if there are any; interrupted, it can be called again.
+
+    Raises:
+        UnfinishedError: A training or an evaluation reads the records that are there.
+    """
     if not (work / MANIFEST_NAME).is_file():
         return
+    with hold_folder(path) as alone:
+        if not alone:
+            raise UnfinishedError(
+                f"{path} is being read by another process, such as a training; wait for it to end "
+                "and start this again, which keeps what is converted, or give another records.path."
+            )
+        _move(path, work)
+
+
+def _move(path: Path, work: Path) -> None:
     manifest = read_manifest(work)
     # From here on, nothing claims to be complete, and no report is about other records.
     for name in (MANIFEST_NAME, STAMP_NAME, *REPORT_NAMES):

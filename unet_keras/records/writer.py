@@ -24,7 +24,13 @@ from unet_keras.records.manifest import (
     read_manifest,
 )
 from unet_keras.records.parts import PartResult, state_of, write_text
-from unet_keras.records.placing import LOCK_NAME, SOURCE_NAME, publish, working_folder
+from unet_keras.records.placing import (
+    LOCK_NAME,
+    SOURCE_NAME,
+    demand_no_others,
+    publish,
+    working_folder,
+)
 from unet_keras.records.shard_files import Shard, has_its_content
 from unet_keras.records.shards import ShardPlan, join_parts, plan_shards, take_up
 from unet_keras.records.statistics import Statistics, demand_one_kind
@@ -65,7 +71,7 @@ def write_records(
         overlap: Which instance owns a pixel that several cover.
         workers: Processes that convert, at least 1; None takes one a core.
         shard_images: Images a shard at most, at least 1.
-        num_classes: K, where more classes may occur than do, at least 1.
+        num_classes: K, where more classes may occur than the references know of, at least 1.
         progress: Called with the number of images that were just finished.
         configuration: What the caller asked for, to be kept in the manifest; JSON values.
         origin: Where the images are, as `origin_of` tells, kept beside the manifest.
@@ -77,13 +83,15 @@ def write_records(
     Raises:
         InputError: There is no image, a split is none, an id comes twice, no image has an instance,
             an image or annotation is damaged, images differ in dtype or channels, the disk is full,
-            or another process is converting into the folder.
+            the folder holds files of others, or another process is converting into it or reads it.
     """
     demand_names(maps, "records.maps")
     references = tuple(references)
     settings = TargetSettings(tuple(maps), float(sigma_pixels), separate, overlap)
     path = Path(path)
+    demand_no_others(path)
     described: dict[str, Any] = json.loads(json.dumps(dict(configuration or {})))
+    num_classes = max([num_classes, *(one.class_count for one in references)])
     plans = plan_shards(references, path / WORK_FOLDER, settings, shard_images)
     stamp = _stamp(plans, described, num_classes)
     with working_folder(path) as work:

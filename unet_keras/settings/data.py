@@ -182,6 +182,8 @@ class Records:
     shard_images: int = 256
 
     def __post_init__(self) -> None:
+        # Of a shell's variable that is not set.
+        demand(self.path != "", "records.path is empty: name a folder, such as records/mine")
         demand(self.workers >= 0, f"records.workers={self.workers} must be at least 0")
         demand_positive(self.shard_images, "records.shard_images")
         known = {"border", "distance"}

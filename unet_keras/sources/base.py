@@ -75,6 +75,11 @@ class SampleReference(ABC):
     split: str
     group: str
 
+    @property
+    def class_count(self) -> int:
+        """K, the classes that its source knows, be they in this image or not; at least 1."""
+        return 1
+
     @abstractmethod
     def load(self) -> Sample:
         """Read the image and its instances.

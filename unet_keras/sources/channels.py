@@ -93,6 +93,11 @@ class ChanneledReference(SampleReference):
         """How many instances are annotated, where the source knows without reading them."""
         return int(cast(Any, self.stored).instance_count)
 
+    @property
+    def class_count(self) -> int:
+        """K, the classes that its source knows; at least 1."""
+        return self.stored.class_count
+
     def fingerprint(self) -> str:
         """State what decides the sample: what is stored, and the channels."""
         own = getattr(self.stored, "fingerprint", self.stored.__repr__)

@@ -92,6 +92,11 @@ class CocoReference(SampleReference):
         """How many instances are annotated, with those that will turn out to have no pixel."""
         return len(self.starts)
 
+    @property
+    def class_count(self) -> int:
+        """K, the categories that have instances; at least 1."""
+        return max(1, len(self.class_of_category))
+
     def fingerprint(self) -> str:
         """State what decides the sample, cheaply: the JSON's digest, the image's size and time."""
         state = self.image_path.stat() if self.image_path.is_file() else None

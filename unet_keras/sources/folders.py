@@ -118,6 +118,11 @@ class FolderReference(SampleReference):
         classes = order[np.searchsorted(np.sort(self.class_values), values)] + 1
         return trace_labels(labels)[0], classes.astype(np.uint8)
 
+    @property
+    def class_count(self) -> int:
+        """K, the classes that the masks have together; at least 1."""
+        return max(1, len(self.class_values))
+
     def fingerprint(self) -> str:
         """State what decides the sample, cheaply: both files' sizes and times."""
         states = [path.stat() for path in (self.image_path, self.mask_path) if path.is_file()]

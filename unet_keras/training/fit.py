@@ -15,6 +15,7 @@ from unet_keras.model.unet import build_unet, geometry_of
 from unet_keras.pipeline.augment import device_name
 from unet_keras.pipeline.kinds import num_outputs
 from unet_keras.records.manifest import Manifest, read_manifest
+from unet_keras.records.placing import in_use
 from unet_keras.training.board import Board
 from unet_keras.training.callbacks import Checkpoints, LearningRate, Progress
 from unet_keras.training.computation import (
@@ -43,7 +44,7 @@ from unet_keras.training.planning import (
 from unet_keras.training.rate_finder import draw_curve, find_rate
 from unet_keras.training.resume import complete, newest_state, restore
 from unet_keras.training.run_folder import sole_user
-from unet_keras.training.scalars import BEST, TESTED, Scalars
+from unet_keras.training.scalars import Scalars, describe_run
 from unet_keras.training.speed import Profile, Speed
 from unet_keras.training.start import read_weights, take_weights
 from unet_keras.training.state import RunState
@@ -51,8 +52,6 @@ from unet_keras.training.state import RunState
 logger = logging.getLogger(__name__)
 
 PANEL_IMAGES = 4
-# Sections that decide what a run learns; where its images come from is in the config's text.
-HYPERPARAMETERS = ("targets", "pipeline", "augment", "model", "loss", "train")
 
 
 def train(config: Config) -> Path:
@@ -70,29 +69,30 @@ def train(config: Config) -> Path:
             `guard` explains: a loss that is no number, damaged records, a full disk.
     """
     records, run = Path(config.records.path), Path(config.train.run_dir)
-    manifest = read_manifest(records)
-    stretches = plan(config, epoch_steps(config, manifest))
-    check_records(manifest, config, stretches)
-    strategy = strategy_of(config, manifest)
-    device_name(config.augment.device)  # an error here, before the folder is claimed
-    if config.train.start_from and newest_state(run) is None:
-        # Before the folder is claimed, so that it is not left to another start.
-        start_weights(build_network(config, manifest), config, tell=False)
-    claim_run_folder(run, config, manifest)
-    warn_of_cache(config)
-    with sole_user(run):
-        state = newest_state(run) or RunState()
-        if state.phase == len(stretches):
-            complete(run, state, every=config.train.checkpoint_epochs)
-            logger.info("%s is finished: %d epochs are done", run, state.epoch)
-            return run
-        with explained(run, records), strategy.scope():
-            _Session(config, manifest, run, stretches, state).fit()
-    if config.train.monitor == "last" or not manifest.splits["val"].images:
-        logger.info("the model is that of the last epoch, %d", state.best_epoch)
-    else:
-        logger.info("best %s in epoch %d", config.train.monitor, state.best_epoch)
-    return run
+    with in_use(records):
+        manifest = read_manifest(records)
+        stretches = plan(config, epoch_steps(config, manifest))
+        check_records(manifest, config, stretches)
+        strategy = strategy_of(config, manifest)
+        device_name(config.augment.device)  # an error here, before the folder is claimed
+        if config.train.start_from and newest_state(run) is None:
+            # Before the folder is claimed, so that it is not left to another start.
+            start_weights(build_network(config, manifest), config, tell=False)
+        claim_run_folder(run, config, manifest)
+        warn_of_cache(config)
+        with sole_user(run):
+            state = newest_state(run) or RunState()
+            if state.phase == len(stretches):
+                complete(run, state, every=config.train.checkpoint_epochs)
+                logger.info("%s is finished: %d epochs are done", run, state.epoch)
+                return run
+            with explained(run, records), strategy.scope():
+                _Session(config, manifest, run, stretches, state).fit()
+        if config.train.monitor == "last" or not manifest.splits["val"].images:
+            logger.info("the model is that of the last epoch, %d", state.best_epoch)
+        else:
+            logger.info("best %s in epoch %d", config.train.monitor, state.best_epoch)
+        return run
 
 
 def is_finished(config: Config) -> bool:
@@ -193,16 +193,17 @@ def find_learning_rate(config: Config) -> tuple[float, Path]:
         InputError: As `train` does.
     """
     records, run = Path(config.records.path), Path(config.train.run_dir)
-    manifest = read_manifest(records)
-    stretches = plan(config, epoch_steps(config, manifest))
-    check_records(manifest, config, stretches)
-    set_up_computation(config)
-    with explained(run.parent, records), strategy_of(config, manifest).scope():
-        model = compiled_model(config, manifest, stretches[0])
-        start_weights(model, config)
-        margin = geometry_of(model).margin_pixels
-        data = training_data(config, stretches[0], start_step=0, margin=margin)
-        curve = find_rate(model, data)
+    with in_use(records):
+        manifest = read_manifest(records)
+        stretches = plan(config, epoch_steps(config, manifest))
+        check_records(manifest, config, stretches)
+        set_up_computation(config)
+        with explained(run.parent, records), strategy_of(config, manifest).scope():
+            model = compiled_model(config, manifest, stretches[0])
+            start_weights(model, config)
+            margin = geometry_of(model).margin_pixels
+            data = training_data(config, stretches[0], start_step=0, margin=margin)
+            curve = find_rate(model, data)
     picture = run.with_name(f"{run.name}-learning-rate.png")
     draw_curve(curve, picture)
     return curve.suggestion, picture
@@ -337,14 +338,3 @@ def _panel_batch(validation: tf.data.Dataset | None) -> Any:
     if validation is None:
         return None
     return next(iter(validation.unbatch().batch(PANEL_IMAGES).take(1)))
-
-
-def describe_run(board: Board, config: Config, run: Path) -> None:
-    """Show the resolved config on TensorBoard, as text and as hyperparameters."""
-    saved = (run / "config.yaml").read_text(encoding="utf-8")
-    board.text("config", f"```yaml\n{saved}\n```")
-    values = asdict(config)
-    chosen = {name: values[name] for name in HYPERPARAMETERS} | {"seed": config.seed}
-    del chosen["train"]["run_dir"]
-    board.hyperparameters(chosen, {"validation": BEST, "evaluation-test": TESTED})
-    board.flush()

@@ -1,7 +1,11 @@
-"""What TensorBoard draws as curves: each epoch's figures, rates and speed."""
+"""What TensorBoard shows of a run: its config, and as curves each epoch's figures and rates."""
+
+from dataclasses import asdict
+from pathlib import Path
 
 import keras
 
+from unet_keras.config import Config
 from unet_keras.training.board import Board, tag_of
 from unet_keras.training.speed import Speed
 from unet_keras.training.state import RunState
@@ -12,6 +16,20 @@ Logs = dict[str, float] | None
 BEST = {"best/dice": "Dice", "best/iou": "IoU", "best/loss": "loss"}
 # What `evaluate` adds.
 TESTED = {"test/dice": "test Dice", "test/segmentation_accuracy": "test SA"}
+
+# Sections that decide what a run learns; where its images come from is in the config's text.
+HYPERPARAMETERS = ("targets", "pipeline", "augment", "model", "loss", "train")
+
+
+def describe_run(board: Board, config: Config, run: Path) -> None:
+    """Show the resolved config on TensorBoard, as text and as hyperparameters."""
+    saved = (run / "config.yaml").read_text(encoding="utf-8")
+    board.text("config", f"```yaml\n{saved}\n```")
+    values = asdict(config)
+    chosen = {name: values[name] for name in HYPERPARAMETERS} | {"seed": config.seed}
+    del chosen["train"]["run_dir"]
+    board.hyperparameters(chosen, {"validation": BEST, "evaluation-test": TESTED})
+    board.flush()
 
 
 class Scalars(keras.callbacks.Callback):
