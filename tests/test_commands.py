@@ -263,3 +263,31 @@ def test_a_preview_of_damaged_records_names_the_shard(
     last = text.splitlines()[-1]  # TensorFlow may have logged before
     assert_one_line((status, last), shard.name, "record", "make the records again")
     assert not list(tmp_path.glob("*.png"))
+
+
+def command_output(body: str, **named: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of a single expression in a process of its own."""
+    code = (
+        "import argparse, logging\n"
+        "from unet_keras.command import run\n"
+        "def stop(_):\n    raise KeyboardInterrupt\n"
+        f"run(argparse.ArgumentParser(), {body})"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"} | named
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_names_that_are_no_text_can_be_told() -> None:
+    done = command_output("lambda _: logging.getLogger().info('caf\\udce9.png left out')")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "caf\\udce9.png left out\n"
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+@pytest.mark.parametrize("form", ["{}", "lambda _: {}"])
+def test_only_what_goes_on_is_said_to(*, resumes: bool, form: str) -> None:
+    done = command_output(f"stop, resumes={form.format(resumes)}")
+    assert done.returncode == 130
+    assert ("goes on from here" in done.stderr) == resumes

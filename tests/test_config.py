@@ -124,6 +124,10 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("source.counts=1", r"source.counts=1: several values .*, such as source.counts=.12,3,3"),
         ("batch_size=4", r"batch_size=4: .*did you mean pipeline.batch_size\?"),
         ("kind=coco", r"kind=coco: Key 'kind' not in 'Config'"),
+        ("records.path=", r"records.path is empty: name a folder"),
+        ("source.images=${HOME}/a", r"source.images: .*'HOME' not found; .* are \$\{oc.env:NAME\}"),
+        ("train.run_dir=runs/\udcff", r"train.run_dir='runs/.udcff' is no text in UTF-8"),
+        ("source=5", r"source=5: a section is expected, with keys such as kind"),
     ],
 )
 def test_mistakes_name_the_key_the_value_and_the_way_out(override: str, message: str) -> None:
@@ -145,6 +149,10 @@ def test_mistakes_name_the_key_the_value_and_the_way_out(override: str, message:
             r"or a single value; it begins with '#!/bin/sh'$",
         ),
         ("word " * 99, rf"begins with '{'word ' * 16}'$"),
+        ("5", "holds no keys such as `seed: 0`"),
+        ("~: 3", "Incompatible key type"),
+        ("source: {images: 'data/${foo'}", "is no YAML: no viable alternative"),
+        ("source: [1]", r"experiment.yaml: source=\[1\]: a section is expected"),
         ("source: {counts: 1}", r"source.counts=1: several values in brackets are expected .the"),
     ],
 )

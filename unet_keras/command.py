@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from unet_keras.errors import InputError
@@ -22,7 +23,12 @@ from unet_keras.errors import InputError
 Command = Callable[[argparse.Namespace], int | None]
 
 
-def run(parser: argparse.ArgumentParser, command: Command, *, resumes: bool = False) -> NoReturn:
+def run(
+    parser: argparse.ArgumentParser,
+    command: Command,
+    *,
+    resumes: bool | Callable[[argparse.Namespace], bool] = False,
+) -> NoReturn:
     """Parse the arguments, run the command and exit.
 
     Exits with 0 (or what the command returns), with 2 after `InputError` and after errors of the
@@ -31,9 +37,12 @@ def run(parser: argparse.ArgumentParser, command: Command, *, resumes: bool = Fa
     Args:
         parser: Of the arguments.
         command: What to run.
-        resumes: Whether, after Ctrl-C, the same command goes on where this one was.
+        resumes: Whether, after Ctrl-C, the same command goes on where this one was; or what tells
+            so from its arguments.
     """
     arguments = parser.parse_intermixed_args()
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Screen(sys.stdout)])
     for noisy in ("absl", "tensorflow", "h5py", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -46,7 +55,8 @@ def run(parser: argparse.ArgumentParser, command: Command, *, resumes: bool = Fa
     except KeyboardInterrupt:
         # A second one, while Python takes itself down, would only add noise.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-        rest = "; the same command goes on from here" if resumes else ""
+        goes_on = resumes(arguments) if callable(resumes) else resumes
+        rest = "; the same command goes on from here" if goes_on else ""
         print(f"\nstopped by Ctrl-C{rest}", file=sys.stderr)  # noqa: T201
         status = 130
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import yaml
 from omegaconf import Container, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from unet_keras.errors import InputError
 from unet_keras.settings import (
@@ -28,6 +28,7 @@ from unet_keras.settings import (
     Train,
     demand,
 )
+from unet_keras.sources.base import is_text
 
 _SHOWN_CHARACTERS = 80
 _PATHS = (
@@ -102,7 +103,7 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
     values = _plain(_schema())
     if path is not None:
         _update(values, _read_yaml(Path(path)))
-    merged = OmegaConf.create(values)
+    merged = _container(values, path)
     for override in overrides:
         key, separator, text = override.partition("=")
         demand(separator == "=" and key != "", f"{override!r} is no override: write key.path=value")
@@ -116,17 +117,35 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
             ) from None
         except (OmegaConfBaseException, TypeError, yaml.YAMLError) as error:
             raise InputError(f"{override}: {_one_line(error)}{_example(key)}") from None
-    for key in _PATHS:
-        value = OmegaConf.select(merged, key)
-        if str(value).startswith("~/"):  # shells leave it as it is in key=~/folder
-            OmegaConf.update(merged, key, str(Path(value).expanduser()))
     try:
+        for key in _PATHS:
+            _complete_path(merged, key)
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), merged)))
     except (OmegaConfBaseException, TypeError) as error:
         culprit = _culprit(_plain(merged), error)
         overridden = any(culprit.startswith(each.partition("=")[0]) for each in overrides)
         origin = "" if path is None or overridden else f"{path}: "
         raise InputError(f"{origin}{culprit}") from None
+
+
+def _container(values: dict[str, Any], path: Path | str | None) -> DictConfig:
+    try:
+        return OmegaConf.create(values)
+    except OmegaConfBaseException as error:  # of keys that are no names, and the like
+        raise InputError(f"{path}: {_one_line(error)}") from None
+
+
+def _complete_path(merged: DictConfig, key: str) -> None:
+    """Put the home folder in place of `~`, which shells leave as it is in key=~/folder."""
+    try:
+        value = OmegaConf.select(merged, key)
+    except InterpolationResolutionError as error:
+        raise InputError(
+            f"{key}: {_one_line(error)}; variables of the shell are ${{oc.env:NAME}} here"
+        ) from None
+    if str(value).startswith("~/"):
+        OmegaConf.update(merged, key, str(Path(value).expanduser()))
+    demand(is_text(str(value)), f"{key}={value!r} is no text in UTF-8: give another name")
 
 
 def save(config: Config, path: Path) -> None:
@@ -161,8 +180,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder, but a YAML file was expected") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise InputError(f"{path} is no YAML: {_one_line(error)}") from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        content = None  # a number or the like
     text = path.read_text(encoding="utf-8")
     # OmegaConf makes a key of text that has none, such as a script's.
     if not isinstance(content, DictConfig) or isinstance(yaml.safe_load(text), str):
@@ -220,6 +243,8 @@ def _culprit(values: dict[str, Any], error: Exception) -> str:
     nested = _nested(name)
     if len(keys) == 1 and nested:
         return f"{name}={value}: there is no such key at the top; did you mean {nested}?"
+    if isinstance(default, dict):
+        return f"{name}={value}: a section is expected, with keys such as {next(iter(default))}"
     hint = f" (the default is {name}={default})" if default is not None else ""
     return f"{name}={value}: {_one_line(cause)}{hint}"
 

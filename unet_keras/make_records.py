@@ -24,7 +24,7 @@ def main() -> None:
         metavar="DIR",
         help="write images and masks as grey PNG files too, into DIR/images and DIR/masks",
     )
-    run(parser, _command, resumes=True)
+    run(parser, _command, resumes=lambda asked: asked.verify is None)
 
 
 def _command(arguments: argparse.Namespace) -> int:

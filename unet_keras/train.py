@@ -20,20 +20,21 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     """Parse the arguments and train."""
     parser = experiment_parser("train", "Train a U-Net on records, resuming if stopped.")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--find-lr",
         action="store_true",
         help="do not train, but raise the learning rate step by step, draw the losses beside the "
         "run folder and suggest a rate for the first phase",
     )
-    parser.add_argument(
+    instead.add_argument(
         "--preview",
         type=int,
         metavar="N",
         help="do not train, but draw N training images as the network would see them beside the "
         "run folder: transformed, with a grid, labels and weights",
     )
-    run(parser, _command, resumes=True)
+    run(parser, _command, resumes=lambda asked: not (asked.find_lr or asked.preview))
 
 
 def _command(arguments: argparse.Namespace) -> None:
@@ -52,7 +53,7 @@ def _command(arguments: argparse.Namespace) -> None:
         from unet_keras.training.planning import check_config
 
         check_config(config)
-        if _is_finished(config):
+        if not (arguments.find_lr or arguments.preview) and _is_finished(config):
             logger.info("%s is finished", config.train.run_dir)
             return
         if not names_source(path, overrides):

@@ -104,6 +104,10 @@ def test_the_command_makes_a_picture_and_no_run(
             main()
         assert stop.value.code == status
     assert "--preview 0 must be at least 1" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["train", str(path), "--preview", "1", "--find-lr"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "not allowed with argument" in capsys.readouterr().err
     with Image.open(tmp_path / "run-preview.png") as picture:
         assert picture.size[0] > 4 * 32
     assert not (tmp_path / "run").exists()

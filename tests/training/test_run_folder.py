@@ -1,6 +1,7 @@
 import errno
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,11 @@ def test_a_finished_run_needs_no_records(
         train.main()
     assert ended.value.code == 0
     assert "run is finished" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--preview", "1"])
+    with pytest.raises(pytest.fail.Exception, match="converts"):  # since it is asked for pictures
+        train.main()
+    assert "is finished" not in caplog.text
     with pytest.raises(
         InputError,
         match=rf"belongs to another config .* with train\.start_from={run} to go on from",
