@@ -48,6 +48,24 @@ def test_records_of_other_folders_are_not_learned_from(run: Run, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_images_that_changed_their_splits_are_told(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = [*write_pairs(Path("own"), 4), "source.lists=lists"]
+    Path("lists").mkdir()
+    for split, names in (("train", "0 1"), ("val", "2"), ("test", "3")):
+        Path(f"lists/{split}.txt").write_text(names.replace(" ", "\n"))
+    Path("own/images/old.zip").symlink_to("nowhere")
+    assert run("make_records", *FOLDERS, *own)[0] == 0
+    assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
+    assert "was made" not in caplog.text
+    Path("lists/train.txt").write_text("0\n3")
+    Path("lists/test.txt").write_text("1")
+    assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
+    assert "was made before this: 2 files changed in lists (test.txt, ...)" in caplog.text
+
+
+@pytest.mark.slow
 def test_files_that_came_or_went_since_are_told(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,6 +81,13 @@ def test_a_folder_with_something_else_is_refused(place, tmp_path):
     assert file.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "._a.png", "Thumbs.db"])
+def test_what_systems_leave_in_folders_is_no_such_thing(name, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).touch()
+    assert len(mask_names(drawn(COUNTS), tmp_path)) == sum(COUNTS.values())
+
+
 @pytest.mark.parametrize("source", ["images", "masks/train", ".", "link"])
 def test_what_is_read_is_not_written_over(source, tmp_path):
     for folder in ("images", "masks/train"):

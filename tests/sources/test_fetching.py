@@ -181,6 +181,12 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_fetched(tmp_path, 
     assert (tmp_path / "data" / "big.zip.part").stat().st_size == 0
 
 
+@pytest.mark.parametrize("url", ["http://example..invalid", "http://[::1", "http://localhost/ü"])
+def test_what_is_no_address_is_named(url, tmp_path):
+    with pytest.raises(InputError, match=r"source\.url=http.* is no address of a server"):
+        fetch(f"{url}/a.zip", tmp_path / "a.zip")
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "data").write_text("a file")
     with (

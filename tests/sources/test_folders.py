@@ -107,6 +107,13 @@ class TestKinds:
         with pytest.raises(InputError, match=r"are images given where masks belong"):
             self.load(tmp_path, rng.integers(0, 255, (100, 100), np.uint8))
 
+    @pytest.mark.parametrize("kind", ["auto", "binary", "labels", "classes"])
+    def test_an_image_is_not_its_own_mask(self, kind, tmp_path):
+        images, _ = write(tmp_path, ["a.png", "b.png"])
+        for masks in (images, images / "a.png"):
+            with pytest.raises(InputError, match=r"a\.png is given as an image and as its mask"):
+                folder_references(images / "a.png" if masks != images else images, masks, kind=kind)
+
     def test_an_unknown_kind_is_refused(self, tmp_path):
         with pytest.raises(InputError, match="'outlines' must be one of auto, binary"):
             self.load(tmp_path, MASK, kind="outlines")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tests.sources.test_folders import decoded
@@ -101,6 +102,16 @@ def test_one_page_may_be_the_only_one_with_a_mask(rng, tmp_path):
     (tmp_path / "masks" / "film-2.tif").rename(tmp_path / "masks" / "another.tif")
     with pytest.raises(InputError, match=r"has 4 pages, its mask .*another\.tif has 1; .*film-0_"):
         folder_references(*arguments, kind="labels", fractions=(1, 0, 0))
+
+
+def test_a_predictor_that_tifffile_does_not_know(rng, tmp_path):
+    """Pillow undoes that of fractions; tifffile needs another package for it."""
+    pages = [Image.fromarray(rng.random((13, 17)).astype(np.float32)) for _ in range(2)]
+    path = tmp_path / "film.tif"
+    packed = {"compression": "tiff_adobe_deflate", "tiffinfo": {317: 3}}
+    pages[0].save(path, save_all=True, append_images=pages[1:], **packed)
+    for page, expected in enumerate(pages):
+        np.testing.assert_array_equal(read_image(path, page=page), np.asarray(expected))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])

@@ -187,6 +187,17 @@ def test_plain_labels_copies_only_what_it_must() -> None:
     assert plain_labels(many) is many
 
 
+def test_plain_labels_keeps_its_shape_with_older_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    unique = np.unique
+
+    def flat(values: np.ndarray, *, return_inverse: bool) -> tuple[np.ndarray, np.ndarray]:
+        numbers, found = unique(values, return_inverse=return_inverse)
+        return numbers, found.ravel()
+
+    monkeypatch.setattr(np, "unique", flat)
+    assert plain_labels(np.array([[0, 10**12], [5, 10**12]])).tolist() == [[0, 2], [1, 2]]
+
+
 @pytest.mark.parametrize("background", [0, 10**15])
 def test_plain_labels_replaces_huge_numbers_one_for_one(background: int) -> None:
     labels = np.array([[background, 10**12], [5, 10**12]], np.uint64)

@@ -24,6 +24,7 @@ from unet_keras.sources.base import SampleReference
 from unet_keras.targets.labels import paint_labels, separate_touching
 
 FOLDERS = ("images", "masks")
+_OF_SYSTEMS = ("Thumbs.db", "desktop.ini")  # which Windows puts into folders that are looked at
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R BT.601)
 
 
@@ -201,6 +202,8 @@ def _refuse_others(directory: Path, names: set[str]) -> None:
         top = directory / folder
         for file in sorted(file for file in top.rglob("*") if file.is_file()):
             name = file.relative_to(top).as_posix()
+            if file.name.startswith(".") or file.name in _OF_SYSTEMS:
+                continue
             if re.sub(r"\.\d+\.temporary$", "", name) in names:
                 if name not in names:  # an interrupted run left it half-written
                     file.unlink()

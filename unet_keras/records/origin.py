@@ -60,8 +60,8 @@ def origin_of(source: Source) -> dict[str, Any]:
         if key in _READ[source.kind] and getattr(source, key):
             place = Path(getattr(source, key))
             origin[key] = {"path": str(place.resolve())}
-            if source.kind == "folders" and key != "lists":
-                origin[key]["files"] = _states(place)
+            if source.kind == "folders":
+                origin[key]["files"] = _states(key, place)
     return origin
 
 
@@ -129,7 +129,7 @@ def changed_files(path: Path, source: Source) -> str:
         before = account.get("files")
         if source.kind != "folders" or not isinstance(before, dict) or not place.exists():
             continue
-        now = _states(place)
+        now = _states(key, place)
         for what, names in (
             ("added", now.keys() - before.keys()),
             ("removed", before.keys() - now.keys()),
@@ -166,14 +166,15 @@ def _is_same(made: str, account: Mapping[str, Any], wanted: str) -> bool:
     return made == wanted or Path(wanted).resolve() == Path(made).resolve()
 
 
-def _states(place: Path) -> dict[str, list[int]]:
-    """Size in bytes and time in ns of images and outlines, by their path below the folder."""
+def _states(key: str, place: Path) -> dict[str, list[int]]:
+    """Size in bytes and time in ns of what is read of a folder, by the path below it."""
+    suffixes = (".txt",) if key == "lists" else (*SUFFIXES, *OUTLINES)
     try:
-        files = list_images(place, recursive=True, suffixes=(*SUFFIXES, *OUTLINES))
+        files = list_images(place, recursive=True, suffixes=suffixes)
     except InputError:  # emptied since
         return {}
     top = place if place.is_dir() else place.parent
-    found = {file.relative_to(top).as_posix(): file.stat() for file in files}
+    found = {file.relative_to(top).as_posix(): file.stat() for file in files if file.is_file()}
     return {name: [state.st_size, state.st_mtime_ns] for name, state in found.items()}
 
 

@@ -122,6 +122,8 @@ def _receive(url: str, path: Path, part: FileIO, report: Progress) -> _Version:
         headers |= {"Range": f"bytes={offset}-", "If-Range": known.validator}
     try:
         response = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
+    except ValueError as error:  # UnicodeError too
+        raise InputError(f"source.url={url} is no address of a server: {error}") from None
     except HTTPError as error:
         with error:
             if error.code == 416:  # what is there is no part of what the server has now

@@ -170,12 +170,17 @@ def _masks_of_pages(
 
 
 def _check(pairs: Sequence[ImageMask]) -> None:
-    """Refuse names that records cannot hold, and masks that were changed by their format."""
+    """Refuse names that records cannot hold, and masks that are images or JPEGs."""
     for name, image, mask, _, _ in pairs:
         if not is_text(name + image.name):
             raise InputError(
                 f"The name of {os.fsencode(image)!r} is no text in UTF-8, as records need it; "
                 "rename the file or its folder."
+            )
+        if image.samefile(mask):
+            raise InputError(
+                f"{mask} is given as an image and as its mask; give the folder of the masks as "
+                "source.annotations."
             )
         if mask.suffix.lower() in _LOSSY:
             raise InputError(f"The mask {mask} is a JPEG, which changes values; save it as PNG.")

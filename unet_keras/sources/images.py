@@ -32,6 +32,7 @@ _SAMPLE_FORMAT = 339
 _PLAIN_CODINGS = (
     tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE
 )  # fmt: skip
+_PLAIN_PREDICTORS = (tifffile.PREDICTOR.NONE, tifffile.PREDICTOR.HORIZONTAL)
 _PLAIN_COLORS = (
     tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB
 )  # fmt: skip
@@ -237,6 +238,7 @@ def _is_plain(path: Path, page: int) -> bool:
         kind.compression in _PLAIN_CODINGS
         and kind.photometric in _PLAIN_COLORS
         and kind.bitspersample in (8, 16, 32)
+        and kind.predictor in _PLAIN_PREDICTORS
     )
 
 

@@ -183,8 +183,8 @@ def plain_labels(labels: np.ndarray) -> np.ndarray:
     if largest <= np.iinfo(np.uint16).max:
         return np.ascontiguousarray(labels, np.uint16)
     if largest > labels.size:
-        numbers, labels = np.unique(labels, return_inverse=True)
-        labels = labels + int(numbers[0] != 0)
+        numbers, found = np.unique(labels, return_inverse=True)
+        labels = found.reshape(labels.shape) + int(numbers[0] != 0)  # flat from NumPy 1
     return np.ascontiguousarray(labels, np.int32)
 
 

@@ -257,7 +257,9 @@ def _clear_scratch(run: Path) -> None:
 
 def _reach_disk(path: Path) -> None:
     """Wait until a file or a folder's list of names has left the memory, for power cuts."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders, and syncs what is writable
+        return
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
