@@ -115,7 +115,7 @@ def _command(arguments: argparse.Namespace) -> int:
     import_tensorflow()
     from tqdm import tqdm
 
-    from unet_keras.inference.results import demand_same_settings, described
+    from unet_keras.inference.results import described
     from unet_keras.inference.segmenting import segment_pictures
 
     paths = [Path(arguments.model), *map(Path, arguments.ensemble)]
@@ -125,7 +125,6 @@ def _command(arguments: argparse.Namespace) -> int:
     options = ("tta", "tile", "halo", "blend", "channel")
     chosen = {name: getattr(arguments, name) for name in options}
     made_with = described(predictors, model) | chosen
-    demand_same_settings(output, {**made_with, "write": sorted(write)}, pictures)
     parts: list[Path] = []
 
     def by_parts(picture: "Picture", group: str) -> "Finished":
@@ -161,20 +160,14 @@ def _checked_pictures(arguments: argparse.Namespace, write: frozenset[str]) -> "
     """Find the pictures, and refuse models and places of results that cannot be such."""
     from unet_keras.inference.asking import demand_model, demand_order, demand_output
     from unet_keras.inference.pictures import find_pictures
-    from unet_keras.inference.results import (
-        demand_kept_corrections,
-        demand_kept_rows,
-        demand_same_sources,
-    )
+    from unet_keras.inference.results import demand_kept
 
     demand_order(arguments.model, arguments.images)
     pictures = find_pictures(arguments.images, channel=arguments.channel)
     for model in (arguments.model, *arguments.ensemble):
         demand_model(model)
     demand_output(arguments.output, pictures)
-    demand_kept_rows(Path(arguments.output), pictures, write)
-    demand_same_sources(Path(arguments.output), pictures)
-    demand_kept_corrections(Path(arguments.output), pictures, write)
+    demand_kept(Path(arguments.output), pictures, write)
     return pictures
 
 

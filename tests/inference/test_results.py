@@ -165,7 +165,7 @@ class TestSettings:
         )  # fmt: skip
         assert run(tmp_path / "b.keras", folder, *output, "labels,mask")[0] == 0
 
-    @pytest.mark.parametrize("held", ["", "[]", "{", '{"write": ["mask"]}'])
+    @pytest.mark.parametrize("held", ["", "[]", "{", '{"write": ["mask"]}', '{"replacing": 5}'])
     def test_damaged_settings_are_written_anew(self, run, bright_file, folder, tmp_path, held):
         output = ("--output", tmp_path / "out", "--write", "mask")
         assert run(bright_file, folder, *output)[0] == 0
@@ -202,6 +202,62 @@ def test_files_of_an_image_that_became_unreadable_are_told(run, bright_file, cel
     assert status == 1
     assert text.count("what an earlier run has written of it stays") == 1
     assert (tmp_path / "out" / "1_mask.png").exists()
+
+
+@pytest.mark.parametrize("kinds", ["csv", "coco", "mask,csv,coco"])
+def test_rows_of_an_image_that_became_unreadable_stay(run, bright_file, cells, tmp_path, kinds):
+    output = ("--output", tmp_path / "out", "--write", kinds)
+    assert run(bright_file, cells, *output)[0] == 0
+    before = read_tables(tmp_path / "out")
+    (cells / "1.png").write_bytes(b"no image")
+    assert run(bright_file, cells, *output)[0] == 1
+    assert read_tables(tmp_path / "out") == before
+
+
+def test_nothing_is_replaced_where_nothing_can_be_segmented(run, bright_file, cells, tmp_path):
+    out = tmp_path / "out"
+    output = ("--output", out, "--write", "mask,csv,coco")
+    assert run(bright_file, cells, *output)[0] == 0
+    before = contents(out)
+    for image in cells.iterdir():
+        image.write_bytes(b"no image")
+    for more in ((), ("--threshold", "0.3")):
+        assert run(bright_file, cells, *output, *more)[0] == 1
+        assert contents(out) == before
+    assert run(bright_file, cells, "--output", tmp_path / "new")[0] == 1
+    assert contents(tmp_path / "new") == {}
+
+
+def test_rows_of_other_settings_are_not_kept(run, bright_file, cells, tmp_path):
+    out = tmp_path / "out"
+    output = ("--output", out, "--write", "mask,csv")
+    assert run(bright_file, cells, *output)[0] == 0
+    whole = (cells / "1.png").read_bytes()
+    (cells / "1.png").write_bytes(b"no image")
+    assert run(bright_file, cells, *output, "--threshold", "0.3")[0] == 1
+    assert "1.png" not in (out / "counts.csv").read_text()
+    replacing = json.loads((out / SETTINGS).read_text())["replacing"]
+    assert [one["threshold"] for one in replacing] == [0.5], "of 1_mask.png"
+    (cells / "1.png").write_bytes(whole)
+    assert run(bright_file, cells, *output, "--threshold", "0.3")[0] == 0
+    assert "1.png" in (out / "counts.csv").read_text()
+    assert "replacing" not in json.loads((out / SETTINGS).read_text())
+
+
+def read_tables(output):
+    """Rows of all tables, whatever their order; numbers of COCO's images and cells left out."""
+    rows = {
+        path.name: sorted(path.read_text().splitlines()) for path in sorted(output.glob("c*.csv"))
+    }
+    if (output / "predictions.json").exists():
+        coco = json.loads((output / "predictions.json").read_text())
+        names = {image["id"]: image["file_name"] for image in coco["images"]}
+        rows["coco"] = sorted(
+            str((names[cell["image_id"]], {**cell, "id": 0, "image_id": 0}))
+            for cell in coco["annotations"]
+        )
+        rows["images"] = sorted(str({**image, "id": 0}) for image in coco["images"])
+    return rows
 
 
 class StopError(Exception):
@@ -292,9 +348,46 @@ class TestGoingOn:
         assert contents(stopped) == before
         assert self.segment(cells, stopped) < 5
 
+    def test_what_it_was_to_replace_is_not_left(self, cells, tmp_path):
+        """Masks and label maps of two thresholds would be told apart by nobody."""
+        out, both = tmp_path / "out", ("mask", "labels")
+        self.segment(cells, out, write=both)
+        with pytest.raises(StopError):
+            self.segment(cells, out, write=both, made_with={"threshold": 0.3}, stop_at=3)
+        with pytest.raises(InputError, match=r"holds labels of an earlier run, made with thresho"):
+            self.segment(cells, out, write=("mask",), made_with={"threshold": 0.3})
+        assert self.segment(cells, out, write=both, made_with={"threshold": 0.3}) < 5
+        self.segment(cells, tmp_path / "whole", write=both, made_with={"threshold": 0.3})
+        assert contents(out) == contents(tmp_path / "whole")
+        assert self.segment(cells, out, write=("mask",), made_with={"threshold": 0.3}) == 5
+
+    def test_what_is_refused_leaves_it(self, cells, stopped):
+        before = contents(stopped)
+        kept = (stopped / SETTINGS).read_text()
+        (stopped / SETTINGS).write_text(kept.replace('"rois"', '"rois", "probability"'))
+        (stopped / "other_probability.tif").touch()
+        before = contents(stopped)
+        with pytest.raises(InputError, match=r"holds .*probability.* of an earlier run"):
+            self.segment(cells, stopped, made_with={"threshold": 0.4}, write=("mask", "csv"))
+        assert contents(stopped) == before
+        (stopped / "other_probability.tif").unlink()
+        assert self.segment(cells, stopped) < 5
+
+    def test_rows_that_came_meanwhile_are_not_replaced(self, cells, tmp_path):
+        """The command looks before it loads a network, which takes as long as other predictions."""
+        other = tmp_path / "other"
+        other.mkdir()
+        shutil.copy(cells / "0.png", other / "another.png")
+        self.segment(other, tmp_path / "out", write=("mask", "csv"))
+        before = contents(tmp_path / "out")
+        with pytest.raises(InputError, match=r"has 1 images that are not among these"):
+            self.segment(cells, tmp_path / "out", write=("mask", "csv"))
+        assert contents(tmp_path / "out") == before
+
     def test_images_in_parts_are_kept_elsewhere(self, cells, tmp_path):
         picture = find_pictures([str(cells)])[0]
         journal = Journal(tmp_path, {"write": []}).__enter__()
+        journal.begin()
         journal.add(picture, Finished((9, 9), {"cells": 1}, in_parts=True))
         journal.__exit__(StopError, None, None)
         with Journal(tmp_path, {"write": []}) as journal:

@@ -45,7 +45,8 @@ class Finished:
 class Journal:
     """The pictures of a folder of results that are done; use it as a context.
 
-    It is removed where the context ends without an error, and held against other processes.
+    The context holds it against other processes. `begin` comes next; then, where the context ends
+    without an error, it is removed.
 
     Args:
         output: Folder of the results.
@@ -61,6 +62,7 @@ class Journal:
         self._head = json.dumps(made_with, sort_keys=True).encode() + b"\n"
         self._kinds = [kind for kind in made_with["write"] if kind in ENDINGS]
         self._places: dict[tuple[str, str], int] = {}
+        self._begun = False
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a+b")
@@ -70,11 +72,15 @@ class Journal:
                 f"another process is predicting into {self._output}: wait for it, or give another "
                 "--output"
             )
-        end = self._find_lines()
-        self._file.truncate(end)  # a line that was not finished
-        if not end:
-            self._write(self._head)
+        self._end = self._find_lines()
         return self
+
+    def begin(self) -> None:
+        """Give up what is of other settings, or was not finished."""
+        self._file.truncate(self._end)
+        if not self._end:
+            self._write(self._head)
+        self._begun = True
 
     def __len__(self) -> int:
         return len(self._places)
@@ -110,7 +116,8 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-        if kind is None:
+        empty = self._path.is_file() and not self._path.stat().st_size
+        if empty or (kind is None and self._begun):
             self._path.unlink(missing_ok=True)
 
     def _find_lines(self) -> int:

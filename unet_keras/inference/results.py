@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SOURCES = ".sources.json"
 SETTINGS = "settings.json"
+REPLACING = "replacing"  # in it: earlier settings, of which some results may be there still
 # What a picture's files are called, behind its name, and those of all pictures.
 ENDINGS = {
     "probability": ("_probability.tif", "_probability.ome.tif"),
@@ -38,6 +39,23 @@ ENDINGS = {
 TABLES = {"csv": "counts.csv", "coco": "predictions.json"}
 # What says where things are and not how results come about.
 _NOT_DECISIVE = ("write", "unet_keras")
+
+
+def demand_kept(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
+    """Refuse to replace what the pictures that are asked for now do not give again.
+
+    Args:
+        output: Folder of the results.
+        pictures: What is asked for.
+        write: Which of `writing.OUTPUTS`.
+
+    Raises:
+        InputError: Rows of other images, results of others of the same names, or corrections would
+            be lost.
+    """
+    demand_kept_rows(output, pictures, write)
+    demand_same_sources(output, pictures)
+    demand_kept_corrections(output, pictures, write)
 
 
 def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
@@ -154,10 +172,19 @@ def demand_same_settings(
     Raises:
         InputError: Says what would stay, and what differs.
     """
-    earlier = state_of(output / SETTINGS)
-    differing = _differences(earlier, made_with)
-    if not earlier or not differing:
-        return
+    # Of a run that was stopped, what it was to replace may be there still.
+    for earlier in _noted(output):
+        if earlier and (differing := _differences(earlier, made_with)):
+            _demand_none_left(output, earlier, differing, made_with, pictures)
+
+
+def _demand_none_left(
+    output: Path,
+    earlier: Mapping[str, Any],
+    differing: str,
+    made_with: Mapping[str, Any],
+    pictures: "Sequence[Picture]",
+) -> None:
     left = set(earlier.get("write", ())) - set(made_with["write"])
     kinds = [kind for kind in (*ENDINGS, *TABLES) if kind in left and _is_there(output, kind)]
     asked_for = {picture.name for picture in pictures}
@@ -181,14 +208,55 @@ def has_files(output: Path, picture: "Picture") -> bool:
 
 
 def keep_settings(output: Path, made_with: Mapping[str, Any]) -> None:
-    """Note what results are made with, before any of them is written."""
-    earlier = state_of(output / SETTINGS)
+    """Note what results are made with, before any of them is written, and what they replace."""
+    earlier, *replacing = _noted(output)
     kinds = set(made_with["write"])
     if not _differences(earlier, made_with):
         kinds |= set(earlier.get("write", ()))
-    text = json.dumps({**made_with, "write": sorted(kinds)}, indent=2)
+    elif earlier:
+        replacing = [earlier, *replacing]
+    _write_settings(output, {**made_with, "write": sorted(kinds), REPLACING: replacing})
+
+
+def _noted(output: Path) -> list[dict[str, Any]]:
+    """The settings of results, empty where none are noted, and those of what they replace."""
+    noted = state_of(output / SETTINGS)
+    replacing = noted.pop(REPLACING, [])
+    held = replacing if isinstance(replacing, list) else []
+    return [noted, *(one for one in held if isinstance(one, dict))]
+
+
+def is_replacing(output: Path) -> bool:
+    """Whether results made with other settings may be there still."""
+    return REPLACING in state_of(output / SETTINGS)
+
+
+def settle_settings(output: Path) -> None:
+    """Note that all results are made with the same settings."""
+    _write_settings(output, state_of(output / SETTINGS) | {REPLACING: []})
+
+
+def _write_settings(output: Path, values: Mapping[str, Any]) -> None:
+    kept = {key: value for key, value in values.items() if key != REPLACING or value}
     with whole_file(output / SETTINGS) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+class Notes:
+    """What a folder of results says of them, to be put back where nothing came of a run."""
+
+    def __init__(self, output: Path) -> None:
+        files = (output / SOURCES, output / SETTINGS)
+        self._kept = {file: file.read_bytes() if file.exists() else None for file in files}
+
+    def put_back(self) -> None:
+        """Make them what they were."""
+        for file, content in self._kept.items():
+            if content is None:
+                file.unlink(missing_ok=True)
+                continue
+            with whole_file(file) as partial:
+                partial.write_bytes(content)
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:

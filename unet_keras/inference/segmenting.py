@@ -6,7 +6,7 @@ files       those of `inference.writing`, as chosen
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,22 @@ from unet_keras.inference.cells import (
     mean_scores,
     measure_cells,
 )
+from unet_keras.inference.earlier import earlier_rows
 from unet_keras.inference.growth import write_growth
 from unet_keras.inference.instances import InstanceRules, foreground_of
 from unet_keras.inference.journal import Finished, Journal
 from unet_keras.inference.large import is_large
 from unet_keras.inference.pictures import Picture, fit_image
-from unet_keras.inference.results import has_files, keep_settings, keep_sources
+from unet_keras.inference.results import (
+    Notes,
+    demand_kept,
+    demand_same_settings,
+    has_files,
+    is_replacing,
+    keep_settings,
+    keep_sources,
+    settle_settings,
+)
 from unet_keras.inference.stages import in_stages
 from unet_keras.inference.writing import CocoWriter, TableWriter
 from unet_keras.sources.grouping import group_of
@@ -101,33 +111,68 @@ def segment_pictures(
         How many failed.
     """
     output.mkdir(parents=True, exist_ok=True)
+    write = frozenset(write)
     journal = None
-    counts: list[Row] = []
-    failed = 0
     with ExitStack() as stack:
         if made_with is not None:
             made_with = {**made_with, "write": sorted(write)}
             journal = stack.enter_context(Journal(output, made_with))
+            # Not sooner: until then, another process may have written to the folder.
+            demand_kept(output, pictures, write)
+            demand_same_settings(output, made_with, pictures)
+            journal.begin()
             if journal:
                 logger.info("%s goes on behind the %d that are done", output, len(journal))
+        notes = Notes(output)
+        if made_with is not None:
             keep_settings(output, made_with)
         keep_sources(output, pictures)
-        job = _Job(model, output, frozenset(write), by_parts, journal)
-        add = _open_tables(stack, job)
-        for picture, outcome in in_stages(pictures, job.read, job.compute, job.finish):
-            progress(1)
-            if isinstance(outcome, InputError):
-                failed += 1
-                stays = "; what an earlier run has written of it stays" * has_files(output, picture)
-                logger.error("skipped: %s%s", _named(picture, str(outcome)), stays)
-            else:
-                add(picture, outcome)
-                counts.append({**outcome.count, "pixels": outcome.size[0] * outcome.size[1]})
+        job = _Job(model, output, write, by_parts, journal)
+        counts, failed = _segment_all(pictures, job, progress)
+        if len(failed) == len(pictures):
+            notes.put_back()
+            return len(failed)
+        if made_with is not None and not any(has_files(output, picture) for picture in failed):
+            settle_settings(output)
     if "csv" in write:
         for path in write_growth(output, counts):
             logger.info("growth over time: %s", path)
     _warn_of_strangers(counts, "csv" in write)
-    return failed
+    return len(failed)
+
+
+class _NothingDoneError(Exception):
+    """No picture could be segmented: tables stay as they are."""
+
+
+def _segment_all(
+    pictures: Sequence[Picture], job: "_Job", progress: Callable[[int], object]
+) -> tuple[list[Row], list[Picture]]:
+    """Write all files; return the rows of `counts.csv` with `pixels`, and what failed."""
+    counts: list[Row] = []
+    failed: list[Picture] = []
+    with suppress(_NothingDoneError), ExitStack() as stack:
+        add = _open_tables(stack, job)
+
+        def keep(picture: Picture, finished: Finished) -> None:
+            add(picture, finished)
+            counts.append({**finished.count, "pixels": finished.size[0] * finished.size[1]})
+
+        for picture, outcome in in_stages(pictures, job.read, job.compute, job.finish):
+            progress(1)
+            if isinstance(outcome, InputError):
+                failed.append(picture)
+                told = has_files(job.output, picture)
+                stays = "; what an earlier run has written of it stays" * told
+                logger.error("skipped: %s%s", _named(picture, str(outcome)), stays)
+            else:
+                keep(picture, outcome)
+        if len(failed) == len(pictures):
+            raise _NothingDoneError
+        if failed and not is_replacing(job.output):
+            for picture, finished in earlier_rows(job.output, failed, job.write):
+                keep(picture, finished)
+    return counts, failed
 
 
 def _warn_of_strangers(counts: Sequence[Row], written: bool) -> None:
