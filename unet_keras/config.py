@@ -28,7 +28,7 @@ from unet_keras.settings import (
     Train,
     demand,
 )
-from unet_keras.sources.base import is_text
+from unet_keras.settings.checks import is_text
 
 _SHOWN_CHARACTERS = 80
 _PATHS = (

@@ -350,6 +350,21 @@ def test_the_command_takes_one_channel_of_large_images(
     assert not np.array_equal(*found)
 
 
+def test_a_full_disk_is_told_before_labels_are_written_to_it(tmp_path):
+    """Mapped into memory, a file without its place on the disk would kill the process."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match=rf"'{tmp_path}/labels'"):
+            blocks._make_labels(tmp_path / "labels", (90, 80))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    blocks._make_labels(tmp_path / "labels", (90, 80))
+    assert not np.fromfile(tmp_path / "labels", np.uint32).reshape(90, 80).any()
+
+
 def test_an_overlay_holds_one_band_at_a_time(tmp_path):
     class Blank:
         shape = (8192, 8192, 1)

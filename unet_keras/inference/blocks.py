@@ -25,6 +25,7 @@ from unet_keras.inference.cells import cell_columns, cell_rows, measure_cells
 from unet_keras.inference.instances import InstanceRules, Part
 from unet_keras.inference.strips import PROBABILITY, read_raw
 from unet_keras.inference.tiff import TiffRegions
+from unet_keras.whole_files import whole_file
 
 LABELS = "labels.raw"
 CELLS = "cells.csv"
@@ -120,7 +121,7 @@ def label_blocks(
     blocks = plan_blocks(shape, block, margin)
     journal = _Journal.read(folder / JOURNAL)
     if not (folder / LABELS).exists():
-        np.memmap(folder / LABELS, np.uint32, "w+", shape=shape)
+        _make_labels(folder / LABELS, shape)
     with (folder / CELLS).open("a", newline="", encoding="utf-8") as file:
         file.truncate(journal.table_bytes)
         table = csv.DictWriter(file, cell_columns(pixel_size))
@@ -250,6 +251,21 @@ def _pieces(labels: np.ndarray, block: Block, where: np.ndarray) -> np.ndarray:
 def _is_free(there: np.ndarray, given: int) -> np.ndarray:
     """Where a label map has no instance: what a killed run wrote has numbers not given out yet."""
     return (there == 0) | (there > given)
+
+
+def _make_labels(path: Path, shape: Size) -> None:
+    """Make a label map of zeros that has its place on the disk.
+
+    Raises:
+        OSError: The disk is full, which would kill the process where it is written to as memory.
+    """
+    with whole_file(path) as partial, partial.open("wb") as file:
+        row_bytes = shape[1] * np.dtype(np.uint32).itemsize
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, shape[0] * row_bytes)
+            return
+        for _ in range(shape[0]):
+            file.write(bytes(row_bytes))
 
 
 def _add(path: Path, shape: Size, block: Block, own: np.ndarray, before: int) -> None:

@@ -8,6 +8,7 @@ import glob
 import logging
 import math
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,16 @@ import tifffile
 
 from unet_keras.errors import InputError
 from unet_keras.inference.asking import tell_images_below, without_results
-from unet_keras.sources.base import counted
+from unet_keras.sources.base import counted, demand_text
 from unet_keras.sources.channels import fit_channels
 from unet_keras.sources.images import page_count, read_image
 from unet_keras.sources.listing import SUFFIXES, list_images
-from unet_keras.sources.pyramids import full_pages
+from unet_keras.sources.tiff_pages import full_pages
 
 logger = logging.getLogger(__name__)
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
+CASES_DIFFER = sys.platform not in ("darwin", "win32")  # of the names of files
 # What damaged files and metadata make tifffile raise.
 _DAMAGE = (
     tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, struct.error
@@ -96,6 +98,7 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
     found: dict[str, Picture] = {}
     mixed: list[str] = []
     for path in without_results(list(files)):
+        demand_text(path)
         channels = _channels_of_pages(path)
         held = max(channels) + 1
         if channel is not None and channel >= held > 1:
@@ -103,7 +106,8 @@ def find_pictures(arguments: Sequence[str], *, channel: int | None = None) -> li
         if channel is None and held > 1:
             mixed.append(f"{path} holds {held} channels")
         for picture in _pages(path, channels, channel):
-            other = found.setdefault(picture.name, picture)
+            name = picture.name if CASES_DIFFER else picture.name.casefold()
+            other = found.setdefault(name, picture)
             if other.path.resolve() != path.resolve():
                 raise InputError(
                     f"{other.path} and {path} would both write {picture.name}_mask.png: "

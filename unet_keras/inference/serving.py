@@ -40,6 +40,7 @@ from unet_keras.inference.tiling import (
 from unet_keras.inference.windows import plan_windows_op, read_stretch_op, surround_op
 from unet_keras.inference.writing import replace_folder
 from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
+from unet_keras.settings.checks import demand_pattern
 
 logger = logging.getLogger(__name__)
 
@@ -177,15 +178,36 @@ def load_saved_model(directory: str | Path) -> ServedModel:
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{directory} cannot be used as a SavedModel of ours: {reason}") from None
-    file = directory / METADATA_FILE
     return ServedModel(
         directory=directory,
         channels=spec.shape[-1],
         image_dtype=np.dtype(spec.dtype.as_numpy_dtype),
-        metadata=json.loads(file.read_text(encoding="utf-8")) if file.exists() else {},
+        metadata=read_metadata(directory / METADATA_FILE),
         maps=0 if maps is None else maps.shape[-1],
         _loaded=loaded,
     )
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """Read what is known of a model, which people may edit; nothing where there is no file.
+
+    Raises:
+        InputError: It is no JSON, or its `group_pattern` is none.
+    """
+    if not file.exists():
+        return {}
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(known, dict):
+            raise ValueError(f"it holds {type(known).__name__}, no object")
+    except ValueError as error:
+        raise InputError(
+            f"{file} is no JSON: {error}; a backslash is written twice there, and exporting again "
+            "writes all of it anew"
+        ) from None
+    if "group_pattern" in known:
+        demand_pattern(known["group_pattern"], f"group_pattern of {file}: ")
+    return known
 
 
 def _served_module(model: keras.Model, dtype: tf.DType) -> tf.Module:

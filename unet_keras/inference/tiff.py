@@ -15,6 +15,7 @@ import tifffile
 from unet_keras.errors import InputError
 from unet_keras.inference.pictures import fit_image, no_channel
 from unet_keras.sources.channels import single_color
+from unet_keras.sources.tiff_pages import demand_listed
 
 TILE = 512
 _CACHE_BYTES = 128 * 2**20
@@ -127,11 +128,28 @@ class TiffRegions:
         return self._decoded(top, bottom, left, right)
 
     def demand_fitting(self) -> None:
-        """Read it once where its type can hold values that the network does not take.
+        """See that all of it is there, and that the network takes it, before anything is computed.
+
+        Where its type can hold values that the network does not take, it is read once.
 
         Raises:
-            InputError: It has such values, or is damaged; before anything was computed of it.
+            InputError: It is cut off, has such values or is damaged, or its file holds more images
+                than it lists.
         """
+        leaf = self._leaf
+        demand_listed(
+            self.path,
+            description=leaf.description,
+            pages=len(self._file.pages),
+            page_bytes=leaf.nbytes,
+        )
+        segments = zip(leaf.dataoffsets, leaf.databytecounts, strict=True)
+        end = max((offset + size for offset, size in segments if size), default=0)
+        held = self.path.stat().st_size
+        if held < end:
+            raise InputError(
+                f"{self.path} is cut off ({held} of {end} bytes); copy it again, or leave it out"
+            )
         if self._channels is None or (self._stored_dtype == self.dtype and self.dtype.kind == "u"):
             return
         for band in self._bands():
@@ -202,6 +220,8 @@ class TiffRegions:
             try:
                 handle.seek(leaf.dataoffsets[index])
                 data = handle.read(leaf.databytecounts[index])
+                if len(data) < leaf.databytecounts[index]:
+                    raise ValueError("it is cut off")
                 options = {"jpegtables": leaf.jpegtables} if leaf.jpegtables else {}
                 segment = leaf.decode(data or None, index, **options)[0]
             except Exception as error:  # codecs raise what they like

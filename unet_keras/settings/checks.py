@@ -1,6 +1,7 @@
 """What every section checks its fields with."""
 
 import math
+import re
 from typing import Any
 
 from unet_keras.errors import InputError
@@ -53,3 +54,32 @@ def class_weight_numbers(weights: Any, *, otherwise: str = ", or balanced") -> l
 def demand_names(names: Any, name: str) -> None:
     """Raise `InputError` for a text where a list of texts belongs, which would be its letters."""
     demand(not isinstance(names, str), f"{name}={names!r} must be a list of names: [{names!r}]")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8, which a record needs; files may have any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def demand_pattern(pattern: str, name: str) -> None:
+    """Refuse a pattern from which no group can be read.
+
+    Args:
+        pattern: Regular expression on a file name, whose first group is the image's group.
+        name: What the message calls it, with what stands before its value.
+
+    Raises:
+        InputError: It is no regular expression, or has no group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, TypeError) as error:
+        raise InputError(f"{name}{pattern!r} is no regular expression: {error}") from None
+    if groups < 1:
+        raise InputError(
+            f"{name}{pattern!r} must have a group in parentheses: what it matches is the cell type"
+        )

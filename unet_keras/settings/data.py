@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from unet_keras.errors import InputError
-from unet_keras.settings.checks import Pair, demand, demand_positive
+from unet_keras.settings.checks import Pair, demand, demand_pattern, demand_positive
 
 
 @dataclass(frozen=True)
@@ -107,17 +106,7 @@ class Source:
                 not (self.lists and getattr(self, name)),
                 f"source.{name} and source.lists both say which split an image is in: choose one",
             )
-        try:
-            groups = re.compile(self.group_pattern).groups
-        except re.error as error:
-            raise InputError(
-                f"source.group_pattern={self.group_pattern!r} is no regular expression: {error}"
-            ) from None
-        demand(
-            groups >= 1,
-            f"source.group_pattern={self.group_pattern!r} must have a group in parentheses: "
-            "what it matches is the cell type",
-        )
+        demand_pattern(self.group_pattern, "source.group_pattern=")
 
     def _check_download(self) -> None:
         demand(

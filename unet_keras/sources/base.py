@@ -8,10 +8,15 @@ A `SampleReference` is the cheap half: it says where a sample is and loads it on
 lists of a million instances stay small and travel to worker processes.
 """
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from unet_keras.errors import InputError
+from unet_keras.settings.checks import is_text
 
 SPLITS = ("train", "val", "test")
 
@@ -21,13 +26,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8, which a record needs; files may have any bytes."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def demand_text(path: Path) -> None:
+    """Refuse a file whose name cannot be written as UTF-8, as of archives from elsewhere.
+
+    Raises:
+        InputError: Names it.
+    """
+    if not is_text(path.name):
+        raise InputError(
+            f"The name of {os.fsencode(path)!r} is no text in UTF-8, as tables need it; rename the "
+            "file"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from unet_keras.errors import InputError
-from unet_keras.sources.base import is_text
+from unet_keras.settings.checks import is_text
 from unet_keras.sources.json_stream import Element, JsonStream
 
 MINIMUM_COORDINATES = 6  # of a polygon: three points

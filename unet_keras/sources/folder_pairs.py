@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from unet_keras.errors import InputError
-from unet_keras.sources.base import counted, is_text
+from unet_keras.settings.checks import is_text
+from unet_keras.sources.base import counted
 from unet_keras.sources.imagej import SUFFIXES as OUTLINES
 from unet_keras.sources.images import page_count, read_mask
 from unet_keras.sources.label_outlines import label_components
@@ -24,6 +25,7 @@ _MASK_ENDING = re.compile(
     re.IGNORECASE,
 )
 _MASK_BEGINNING = re.compile(r"^(masks?|labels?|seg|gt)[ _-]", re.IGNORECASE)
+_OME = ".ome"  # before the suffix
 _LOSSY = (".jpg", ".jpeg")
 _LOOKED_AT = 32  # masks that decide what all mean
 _MOST_CLASSES = 16
@@ -199,7 +201,10 @@ def _key(file: Path, folder: Path) -> str:
 
 def _plain(mask: Path) -> str:
     """The name of a mask without what only says that it is one."""
-    stem = _MASK_BEGINNING.sub("", _MASK_ENDING.sub("", mask.stem))
+    stem, without = mask.stem, mask.stem.removesuffix(_OME)
+    if without != stem and _MASK_ENDING.search(without):  # NAME_labels.ome.tif
+        stem = without
+    stem = _MASK_BEGINNING.sub("", _MASK_ENDING.sub("", stem))
     return (stem or mask.stem) + mask.suffix
 
 

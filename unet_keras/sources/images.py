@@ -8,7 +8,6 @@ tifffile reads what Pillow would silently cut to 8 bits (16-bit RGB), and what i
 of PNG, TensorFlow does.
 """
 
-import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from unet_keras.errors import InputError
-from unet_keras.sources.pyramids import full_pages, full_pages_of
+from unet_keras.sources.tiff_pages import demand_listed, full_pages, full_pages_of
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 # Tags of TIFF, and values of some of them.
@@ -208,20 +207,16 @@ def _opened_by_tifffile(path: Path) -> tifffile.TiffFile:
 
 
 def _pages_of(path: Path, image: Image.Image) -> int:
-    """How many pages a file lists, which must be all that ImageJ has put into it.
-
-    Above 4 GB, where a TIFF ends, Fiji lists the first page and writes all others behind it.
-    """
+    """How many pages a file lists, which must be all that ImageJ has put into it."""
     pages = int(getattr(image, "n_frames", 1))
     tags = getattr(image, "tag_v2", {})
-    stated = re.match(r"ImageJ=(?s:.*?)\nimages=(\d+)", str(tags.get(_DESCRIPTION, "")))
-    if stated and int(stated[1]) > pages:
-        bits = sum(tags.get(_BITS_PER_SAMPLE, (1,)))
-        if path.stat().st_size >= int(stated[1]) * image.width * image.height * bits // 8:
-            raise InputError(
-                f"{path} holds {stated[1]} images but lists {pages} of them as its pages, as Fiji "
-                "writes stacks above 4 GB: save it as an image sequence, or in parts"
-            )
+    bits = sum(tags.get(_BITS_PER_SAMPLE, (1,)))
+    demand_listed(
+        path,
+        description=str(tags.get(_DESCRIPTION, "")),
+        pages=pages,
+        page_bytes=image.width * image.height * bits // 8,
+    )
     return int(min(pages, full_pages_of(path))) if pages > 1 else pages
 
 

@@ -23,6 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from unet_keras.errors import InputError
 from unet_keras.inference.pictures import fit_image
 from unet_keras.sources.images import pillow_cuts, read_image
+from unet_keras.sources.tiff_pages import full_pages, full_pages_of
 from unet_keras.web.limits import Limits, Refusal
 
 SIGNATURES = {
@@ -121,6 +122,7 @@ def _check_header(path: Path, name: str, pixels: int) -> None:
         try:
             with Image.open(path) as image:
                 size, pages = image.size, int(getattr(image, "n_frames", 1))
+                pages = int(min(pages, full_pages_of(path))) if pages > 1 else pages
                 by_tifffile = image.format == "TIFF" and pillow_cuts(path, image)
         except Image.DecompressionBombError:
             raise Refusal(413, f"{name} has more than {pixels} pixels, the most allowed") from None
@@ -145,7 +147,7 @@ def _tiff_header(path: Path, name: str) -> tuple[tuple[int, int], int]:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             samples = max(1, page.samplesperpixel - 3)
-            return (page.imagewidth * samples, page.imagelength), len(file.pages)
+            return (page.imagewidth * samples, page.imagelength), full_pages(file)
     except Exception as error:  # tifffile raises whatever a damaged tag leads to
         raise _damaged(name, error) from None
 
