@@ -85,12 +85,16 @@ def main() -> None:
 
 
 def _command(arguments: argparse.Namespace) -> None:
+    from unet_keras.evaluation.asking import demand_fitting
+
     overrides = [a for a in arguments.arguments if "=" in a and not Path(a).exists()]
     runs = [Path(a) for a in arguments.arguments if a not in overrides]
-    _demand_fitting(arguments, runs, overrides)
+    demand_fitting(arguments, runs, overrides)
     if arguments.predictions:
         _score_predictions(arguments, overrides)
-    elif len(runs) == 2:
+        return
+    _demand_replaceable(runs[0], overrides, tune=arguments.tune)
+    if len(runs) == 2:
         _compare(*runs)
     elif arguments.tune:
         _tune(runs[0], overrides, arguments.tune_by or "segmentation_accuracy")
@@ -98,53 +102,22 @@ def _command(arguments: argparse.Namespace) -> None:
         _score(runs[0], overrides)
 
 
-def _demand_fitting(
-    arguments: argparse.Namespace, runs: Sequence[Path], overrides: Sequence[str]
-) -> None:
-    """Refuse what would have no effect, and what belongs to nothing.
+def _demand_replaceable(run: Path, overrides: Sequence[str], *, tune: bool) -> None:
+    """Refuse to replace what was decided by the training.
 
     Raises:
-        InputError: Names the option.
+        InputError: Names the key.
     """
-    if arguments.tune_by and not arguments.tune:
-        raise InputError(
-            f"--tune-by {arguments.tune_by} says what --tune makes as high as possible: give "
-            "--tune too"
-        )
-    if arguments.predictions or arguments.truth:
-        if not (arguments.predictions and arguments.truth) or runs or arguments.tune:
-            raise InputError(
-                f"--predictions {arguments.predictions or 'DIR'} and --truth "
-                f"{arguments.truth or 'DIR'} belong together, without RUN_DIR and --tune"
-            )
-        return
-    for option in ("output", "kind", "images", "probabilities"):
-        if getattr(arguments, option):
-            raise InputError(
-                f"--{option} is for --predictions DIR and --truth DIR, and a run takes none: "
-                "leave it out"
-            )
-    if len(runs) not in (1, 2):
-        raise InputError(
-            f"{len(runs)} folders of runs came: give one RUN_DIR to score, two to compare, or "
-            "--predictions DIR and --truth DIR; python -m unet_keras.evaluate --help says more"
-        )
-    if len(runs) == 2 and (arguments.tune or overrides):
-        given = "--tune" if arguments.tune else overrides[0]
-        raise InputError(
-            f"{given} is for one RUN_DIR; two are compared by the scores that they have: leave it "
-            "out, or give it where each of them is evaluated"
-        )
     from unet_keras.config import value_in
 
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key not in ("evaluate", "records.path") and not key.startswith("evaluate."):
             raise InputError(
-                f"{override} was decided when {runs[0]} was trained: what can be replaced here is "
+                f"{override} was decided when {run} was trained: what can be replaced here is "
                 "evaluate.* and records.path"
             )
-        if arguments.tune and value_in(override, "evaluate.split") not in (None, "val"):
+        if tune and value_in(override, "evaluate.split") not in (None, "val"):
             raise InputError(
                 f"{override} does not go with --tune, which reads the validation split and no "
                 "other: leave the split out"

@@ -208,7 +208,12 @@ def test_masks_of_another_tool_are_scored_against_records_and_folders(records, c
         (["a", "--images", "b"], "--images is for --predictions DIR and --truth DIR"),
         (["--predictions", "a"], "--predictions a and --truth DIR belong together"),
         (["run", "--predictions", "a", "--truth", "b"], "belong together, without RUN_DIR"),
-        (["--predictions", "a", "--truth", "b", "evaluate.split=all"], "evaluate.split=all"),
+        (["--predictions", "a", "--truth", "b", "evaluate.split=val"], "changes nothing of masks"),
+        (["--predictions", "a", "--truth", "b", "evaluate.threshold=0.4"], "evaluate.threshold=0"),
+        (
+            ["--predictions", "a", "--truth", "b", "model.depth=2"],
+            "here is evaluate.membranes, sou",
+        ),
         (["a", "b"], "a has no evaluation/metrics.json"),
         (["nowhere"], "there is no such run folder"),
     ],

@@ -1,5 +1,6 @@
 """Masks and label maps of other tools: found by name, understood, and refused in one line."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,30 @@ def test_a_file_is_found_by_its_images_name(tmp_path, file):
     write(tmp_path / file, LABELS)
     found = MaskFolder(tmp_path).labels("deep/a.tif", LABELS.shape)
     np.testing.assert_array_equal(found, LABELS)
+
+
+@pytest.mark.parametrize("file", ["a.TIF", "a_mask.PNG", "a_labels.ome.tif", "a.ome.tif"])
+def test_capitals_and_results_of_large_images_are_found(tmp_path, file):
+    masks, images = tmp_path / "masks", tmp_path / "images"
+    write(masks / file.lower(), LABELS)
+    (masks / file.lower()).rename(masks / file)
+    folder = MaskFolder(masks, "labels")
+    np.testing.assert_array_equal(folder.labels("a.tif", LABELS.shape), LABELS)
+    assert folder.unasked() == []
+    (truth,) = folder_truth(folder, group_pattern=PATTERN)
+    np.testing.assert_array_equal(truth["labels"], LABELS)
+    write(images / "a.png", LABELS)
+    (images / "a.png").rename(images / "a.PNG")
+    if file != "a.ome.tif":  # whose image would be called so too
+        (truth,) = folder_truth(folder, images=images, group_pattern=PATTERN)
+        np.testing.assert_array_equal(truth["image"], LABELS)
+
+
+def test_names_that_are_no_text_are_refused(tmp_path):
+    write(tmp_path / "a.png", LABELS)
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(InputError, match=r"caf.xe9\.png' is no text in UTF-8"):
+        list(folder_truth(MaskFolder(tmp_path), group_pattern=PATTERN))
 
 
 def test_label_maps_come_before_masks_and_dots_stay(tmp_path):

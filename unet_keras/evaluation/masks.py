@@ -12,7 +12,7 @@ edges. A file with several is a label map, a number an instance, unless `kind` s
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 
 from unet_keras.errors import InputError
 from unet_keras.evaluation.summary import Evaluation
-from unet_keras.sources.base import counted
+from unet_keras.sources.base import counted, demand_text
 from unet_keras.sources.folder_pairs import image_names
 from unet_keras.sources.grouping import group_of
 from unet_keras.sources.images import page_count, read_image, read_mask
@@ -39,6 +39,7 @@ PROBABILITY, _OVERLAY = "_probability", "_overlay"
 BESIDE = (PROBABILITY, _OVERLAY, "_outlines", "_flows")  # ours, and Cellpose's
 _FEW_VALUES, _MANY_PIECES = 16, 3
 _GREY = 128
+_OME, _OME_SUFFIXES = ".ome", (".ome.tif", ".ome.tiff")  # of the results of large images
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ class MaskFolder:
         places = [*stems, *(PurePosixPath(place.name) for place in stems)]
         for place in dict.fromkeys(places):
             for ending in endings:
-                paths = [self.path / f"{place}{ending}{suffix}" for suffix in MASK_SUFFIXES]
-                found = [path for path in paths if path.is_file()]
+                found = _held(self.path, f"{place}{ending}", (*MASK_SUFFIXES, *_OME_SUFFIXES))
                 if len(found) > 1:
                     raise InputError(
                         f"{found[0]} and {found[1]} are both of the image {name}; remove one"
@@ -142,6 +142,12 @@ class MaskFolder:
         asked = {name for file in self._found for name in _names(file)}
         files = list_images(self.path, recursive=True, suffixes=MASK_SUFFIXES)
         return [file for file in files if asked.isdisjoint(_names(file))]
+
+
+def _held(folder: Path, place: str, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a name without suffix, which may have capital letters."""
+    paths = (folder / f"{place}{suffix}" for both in suffixes for suffix in (both, both.upper()))
+    return list({path.stat().st_ino: path for path in paths if path.is_file()}.values())
 
 
 def read_labels(path: Path, *, kind: str = "auto") -> np.ndarray:
@@ -261,8 +267,9 @@ def _masks_in(folder: Path) -> list[Path]:
     masks: dict[Path, Path] = {}
     left = []
     for file in files:
+        demand_text(file)
         image = file.with_name(min(image_names(file), key=len))
-        if file.stem.endswith(BESIDE):
+        if file.stem.removesuffix(_OME).endswith(BESIDE):
             left.append(file)
         elif image in masks:
             raise InputError(
@@ -286,12 +293,10 @@ def _image(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray
         return np.full(shape, _GREY, np.uint8)
     stem = _stem(name)
     for place in (stem.parent / plain for plain in (stem.name, *_without_endings(stem.name))):
-        for suffix in SUFFIXES:
-            file = folder / f"{place}{suffix}"
-            if file.is_file():
-                image = read_image(file)
-                _demand_shape(image, shape, file, name)
-                return image
+        for file in _held(folder, place.as_posix(), SUFFIXES):
+            image = read_image(file)
+            _demand_shape(image, shape, file, name)
+            return image
     raise InputError(f"{folder} has no image for {name}; names must be those of the masks")
 
 
@@ -302,7 +307,7 @@ def _without_endings(name: str) -> list[str]:
 
 def _names(file: Path) -> set[str]:
     """What a mask's image may be called; results beside it have the same."""
-    stem = file.stem
+    stem = file.stem.removesuffix(_OME)
     return {
         stem, *_without_endings(stem), *(stem.removesuffix(end) for end in (PROBABILITY, _OVERLAY))
     }  # fmt: skip
