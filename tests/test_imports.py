@@ -19,7 +19,7 @@ ROOMS = [
     "evaluation",
     "web",
 ]
-SHARED = {"config", "settings", "errors", "drawing", "whole_files", "command"}
+SHARED = {"config", "settings", "errors", "drawing", "locking", "whole_files", "command"}
 COMMANDS = {"make_records", "train", "evaluate", "predict", "export", "serve"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
@@ -70,6 +70,7 @@ def test_commands_are_imported_by_nobody(path: Path) -> None:
     [
         "drawing",
         "errors",
+        "locking",
         "whole_files",
         "records.schema",
         "pipeline.geometry",

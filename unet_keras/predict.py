@@ -147,9 +147,10 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         ("tile", 1), ("halo", 0), ("blend", 0), ("minimum_area", 0), ("channel", 0),
     ):  # fmt: skip
         value = getattr(arguments, name)
-        if value is not None and value < least:
+        if value is not None and not least <= value < 2**31:
             option, unit = f"--{name.replace('_', '-')}", "" if name == "channel" else " pixels"
-            raise InputError(f"{option} {value} must be at least {least}{unit}")
+            bound = f"at least {least}{unit}" if value < least else "below 2^31"
+            raise InputError(f"{option} {value} must be {bound}")
     threshold = arguments.threshold
     # Turned so that NaN fails it.
     if threshold is not None and not 0 < threshold < 1:
@@ -228,7 +229,7 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
         predict=at_scale(predict, scale),
         channels=first.channels,
         image_dtype=common_dtype(predictors),
-        rules=_rules(known, arguments).at_scale(scale),
+        rules=_rules(known, arguments, scale),
         classes=tuple(known.get("classes", ["background", "cell"])[1:]),
         scale=scale,
         pixel_size=arguments.pixel_size,
@@ -250,13 +251,16 @@ def _bounded(predictor: "Predictor", tile: int | None) -> "Prediction":
     return predict
 
 
-def _rules(known: dict[str, Any], arguments: argparse.Namespace) -> "InstanceRules":
-    """How probabilities become instances: as given, else as the model says, else the defaults."""
+def _rules(known: dict[str, Any], arguments: argparse.Namespace, scale: float) -> "InstanceRules":
+    """How probabilities become instances: as given, else as the model says, else the defaults.
+
+    What is given is in pixels of the images; what a model says, in those of its training.
+    """
     from unet_keras.inference.instances import InstanceRules
 
     asked = {name: getattr(arguments, name) for name in ("threshold", "minimum_area")}
     given = {name: value for name, value in asked.items() if value is not None}
-    return replace(InstanceRules.of(known), **given)
+    return replace(InstanceRules.of(known).at_scale(scale), **given)
 
 
 def _segment_large(

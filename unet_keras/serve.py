@@ -130,7 +130,6 @@ def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
             app, log_config=None, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=5
         )
     )
-    listener.listen(128)
     host, port = listener.getsockname()[:2]
     logger.info("model:  %s, as %s", arguments.model, name)
     logger.info("page:   http://%s:%d/", f"[{host}]" if ":" in host else host, port)
@@ -141,7 +140,7 @@ def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Take an address; nobody can connect yet.
+    """Take an address; who connects waits for the server.
 
     Raises:
         InputError: It is in use, not this machine's, or not allowed.
@@ -154,6 +153,7 @@ def open_socket(host: str, port: int) -> socket.socket:
             listener = unless_bound.enter_context(socket.socket(family, kind))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(128)  # or another server that is starting could take the port too
             unless_bound.pop_all()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)

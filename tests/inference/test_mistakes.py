@@ -35,6 +35,68 @@ def test_a_tiff_without_its_end_is_skipped(run, bright_file, folder, rng, tmp_pa
     assert len(rows(tmp_path / "out/counts.csv")) == 1
 
 
+@pytest.mark.parametrize("packed", [{}, {"compression": "zlib", "rowsperstrip": 16}])
+@pytest.mark.parametrize("cut", ["within", "between"])
+def test_a_large_tiff_without_its_end_is_skipped(
+    run, bright_file, folder, rng, tmp_path, monkeypatch, packed, cut
+):
+    image = rng.integers(0, 255, (96, 80)).astype(np.uint8)
+    path = folder / "b.tif"
+    tifffile.imwrite(path, image, **packed)
+    with tifffile.TiffFile(path) as file:
+        offsets, sizes = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    end = offsets[-1] if cut == "between" and packed else offsets[-1] + sizes[-1] // 2
+    path.write_bytes(path.read_bytes()[:end])
+    monkeypatch.setattr(large, "LARGEST_PIXELS", 40 * 50)
+    status, text = run(bright_file, folder, "--output", tmp_path / "out", "--write", "csv")
+    assert status == 1
+    assert "b.tif is cut off (" in text
+    assert len(rows(tmp_path / "out/counts.csv")) == 1
+
+
+def test_a_large_stack_that_fiji_does_not_list_is_skipped(
+    run, bright_file, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(large, "LARGEST_PIXELS", 40 * 50)
+    description = "ImageJ=1.54f\nimages=3\nslices=3"
+    tifffile.imwrite(folder / "b.tif", np.zeros((96, 80), np.uint8), description=description)
+    with (folder / "b.tif").open("ab") as file:
+        file.write(bytes(2 * 96 * 80))
+    status, text = run(bright_file, folder, "--output", tmp_path / "out", "--write", "csv")
+    assert status == 1
+    assert "b.tif holds 3 images but lists 1 of them" in text
+
+
+def test_a_damaged_network_is_named(run, bright_file, folder, tmp_path):
+    content = bytearray(bright_file.read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "bad.keras").write_bytes(content)
+    status, text = run(tmp_path / "bad.keras", folder, "--output", tmp_path / "out")
+    assert status == 2
+    assert "bad.keras cannot be read as a Keras model: " in text
+
+
+def test_names_that_are_no_text_are_refused(run, bright_file, folder, tmp_path):
+    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
+    status, text = run(bright_file, folder, "--output", tmp_path / "out")
+    assert status == 2
+    assert r"caf\xe9.png' is no text in UTF-8, as tables need it; rename the file" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("differ", [True, False])
+def test_names_that_differ_in_capitals_are_one_on_some_systems(
+    run, bright_file, folder, tmp_path, monkeypatch, differ
+):
+    monkeypatch.setattr("unet_keras.inference.pictures.CASES_DIFFER", differ)
+    (tmp_path / "more").mkdir()
+    shutil.copy(folder / "a.png", tmp_path / "more" / "A.png")
+    output = ("--output", tmp_path / "out", "--write", "mask")
+    status, text = run(bright_file, folder, tmp_path / "more", *output)
+    assert (status == 0) == differ
+    assert ("would both write" in text) != differ
+
+
 def test_pages_of_a_cut_stack_are_told_apart(run, bright_file, rng, tmp_path):
     path = tmp_path / "s.tif"
     pages = [Image.fromarray(rng.integers(0, 255, (60, 80)).astype(np.uint8)) for _ in range(3)]

@@ -187,6 +187,7 @@ def test_every_kind_of_image_and_one_bad_one(run, bright_file, tmp_path):
         (["--write", "all,overlays"], "--write all,overlays may name each of probability, mask"),
         (["--threshold", "1.5"], "--threshold 1.5 must be between 0 and 1\n"),
         (["--minimum-area=-1"], "error: --minimum-area -1 must be at least 0"),
+        (["--tile=3000000000"], "error: --tile 3000000000 must be below 2^31"),
         (["--pixel-size", "0.5"], "does not say at what pixel size it was trained"),
         (["--halo=-3", "--tile", "16"], "--halo -3 must be at least 0"),
         (["--blend=-9"], "--blend -9 must be at least 0"),
@@ -297,6 +298,11 @@ def test_a_run_knows_what_lies_outside_its_training(run, bright, images, tmp_pat
     assert run(folder, image, *arguments, "--pixel-size", 1)[0] == 0
     cells = rows(tmp_path / "out/cells.csv")
     assert all(float(row["area_um2"]) == float(row["area"]) for row in cells)
+    assert min(float(row["area"]) for row in cells) >= 48, "12 pixels of the training's"
+    assert run(folder, image, *arguments, "--pixel-size", 1, "--minimum-area", 200)[0] == 0
+    areas = [float(row["area"]) for row in rows(tmp_path / "out/cells.csv")]
+    assert 200 <= min(areas) < 800, "what is given is in pixels of the image"
+    assert len(areas) < len(cells)
     status, text = run(folder, image, *arguments, "--pixel-size", 500)
     assert status == 2
     assert "far from the training's 2 micrometres" in text

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import warnings
@@ -179,6 +180,22 @@ def test_encoded_colors_become_the_grey_that_predict_sees(make_model, rng, tmp_p
     images = tf.constant(fit_channels(image, 1)[None])
     expected = signatures["serving_default"](images=images)["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-5 if leak < 20 else 0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"group_pattern": "-(\\w+)\\."}', r"Invalid .escape.*; a backslash is written twice"),
+        ('{"group_pattern": "HeLa"}', r"group_pattern of .*'HeLa' must have a group in parenthe"),
+        ('{"group_pattern": 5}', r"group_pattern of .*5 is no regular expression"),
+        ("[]", r"metadata\.json is no JSON: it holds list"),
+    ],
+)
+def test_metadata_that_were_edited_wrongly_are_named(exported, tmp_path, text, message):
+    shutil.copytree(exported, tmp_path / "m")
+    (tmp_path / "m" / "metadata.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_saved_model(tmp_path / "m")
 
 
 def test_encoded_refuses_more_bits_than_the_training_had(loaded, rng):

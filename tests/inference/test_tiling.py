@@ -207,6 +207,14 @@ def test_blended_tiles_share_each_pixel_and_come_nearer_to_the_whole_image(same,
     assert steps[1] < steps[0]
 
 
+def test_blended_probabilities_stay_probabilities(bright):
+    """The shares of a pixel add up to one but for rounding."""
+    image = np.full((300, 300), 255, np.uint8)
+    for blend in (16, 24, 48):
+        blended = predict_tiled(bright, image, tile=100, halo=16, blend=blend)
+        assert blended.max() <= 1
+
+
 def test_a_blend_that_cannot_be(same, valid):
     image = np.zeros((64, 64), np.uint8)
     with pytest.raises(InputError, match="blend=-1 must be at least 0 pixels"):

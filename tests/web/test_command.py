@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from unet_keras import serve
+from unet_keras.errors import InputError
 from unet_keras.inference.instances import InstanceRules
 from unet_keras.inference.loading import Predictor
 from unet_keras.web.answers import Question
@@ -49,6 +50,13 @@ def test_without_a_web_framework(monkeypatch, capfd):
 )
 def test_mistakes(monkeypatch, capfd, arguments, text):
     assert text in complaint(monkeypatch, capfd, "--port=0", *arguments)
+
+
+def test_a_second_server_is_told_while_the_first_loads_its_network():
+    with serve.open_socket("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(InputError, match=rf"port {port}: Address already in use"):
+            serve.open_socket("127.0.0.1", port)
 
 
 def test_a_port_that_is_taken(monkeypatch, capfd):

@@ -23,6 +23,7 @@ from unet_keras.model.pretrained import resolve
 from unet_keras.model.saved import load_model
 from unet_keras.pipeline.kinds import class_names, num_outputs, parts_touching
 from unet_keras.records.manifest import MANIFEST_NAME, Manifest, read_manifest
+from unet_keras.records.parts import state_of
 
 # Of the network that ships, beside its `model.keras`.
 PACKED = "metadata.json"
@@ -293,7 +294,7 @@ def describe_run(run: Run) -> dict[str, Any]:
             "groups": {name: group.images for name, group in sorted(trained.groups.items())},
             "source_digest": trained.source_digest,
         },
-        "versions": json.loads(versions.read_text(encoding="utf-8")) if versions.exists() else {},
+        "versions": state_of(versions),
         "model_digest": file_digest(run.folder / "model.keras"),
         "test_digest": manifest.splits["test"].source_digest,
     }

@@ -31,7 +31,7 @@ from unet_keras.inference.windows import (
     plan_windows,
     read_window,
 )
-from unet_keras.model.geometry import UNetGeometry, geometry_of
+from unet_keras.model.geometry import UNetGeometry, geometry_of, map_channels
 
 # What the activations of a whole image may take before it is predicted in tiles, and those of a
 # window then.
@@ -132,6 +132,9 @@ def predict_tiled(
                 _add_share(output, predicted, row, column, shares)
             else:
                 _keep_core(output, predicted, row, column, geometry.margin_pixels)
+    if blend:  # the shares of a pixel add up to 1 but for rounding
+        probabilities = output[..., : output.shape[-1] - map_channels(model)]
+        np.clip(probabilities, 0, 1, out=probabilities)
     return output
 
 

@@ -1,6 +1,8 @@
 """Networks that were saved as `.keras` files."""
 
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 
@@ -25,5 +27,5 @@ def load_model(path: Path | str) -> keras.Model:
         raise InputError(f"{path}: there is no model; train until the first epoch has ended")
     try:
         return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
+    except (ValueError, OSError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read as a Keras model: {error}") from None

@@ -132,7 +132,7 @@ class _Session:
             complete(self.run, self.state, every=self.config.train.checkpoint_epochs)
         cut_events(self.run / "tensorboard", self.state.epoch)
         if self.state.epoch == 0:
-            describe_run(Board(self.run / "tensorboard"), self.config, self.run)
+            describe_run(Board(self.run / "tensorboard"), asdict(self.config), self.run)
         describe_devices()
         margin, compiled = geometry_of(model).margin_pixels, self._stretch
         while self.state.phase < len(self.stretches):

@@ -1,11 +1,11 @@
 """What TensorBoard shows of a run: its config, and as curves each epoch's figures and rates."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from unet_keras.config import Config
 from unet_keras.training.board import Board, tag_of
 from unet_keras.training.speed import Speed
 from unet_keras.training.state import RunState
@@ -21,13 +21,18 @@ TESTED = {"test/dice": "test Dice", "test/segmentation_accuracy": "test SA"}
 HYPERPARAMETERS = ("targets", "pipeline", "augment", "model", "loss", "train")
 
 
-def describe_run(board: Board, config: Config, run: Path) -> None:
-    """Show the resolved config on TensorBoard, as text and as hyperparameters."""
+def describe_run(board: Board, values: Mapping[str, Any], run: Path) -> None:
+    """Show the resolved config on TensorBoard, as text and as hyperparameters.
+
+    Args:
+        board: The run's TensorBoard.
+        values: The config's sections and values by name.
+        run: The run's folder, which has it as text.
+    """
     saved = (run / "config.yaml").read_text(encoding="utf-8")
     board.text("config", f"```yaml\n{saved}\n```")
-    values = asdict(config)
-    chosen = {name: values[name] for name in HYPERPARAMETERS} | {"seed": config.seed}
-    del chosen["train"]["run_dir"]
+    chosen = {name: values[name] for name in HYPERPARAMETERS} | {"seed": values["seed"]}
+    chosen["train"] = {name: one for name, one in chosen["train"].items() if name != "run_dir"}
     board.hyperparameters(chosen, {"validation": BEST, "evaluation-test": TESTED})
     board.flush()
 
