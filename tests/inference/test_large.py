@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from tests.inference.random_cells import random_cells, separate
 from unet_keras.errors import InputError
@@ -176,6 +177,26 @@ def test_what_reaches_beyond_the_margin_is_counted(opened, bright, tmp_path, cap
     labels = tifffile.imread(tmp_path / "slide_labels.ome.tif")
     # Cut or not, no pixel is lost, and none is claimed twice.
     np.testing.assert_array_equal(labels > 0, line > 127)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_pixel_is_lost_or_counted_twice_where_cells_are_larger_than_the_margin(tmp_path, seed):
+    """Of a block that sees it whole, an instance may be nobody's own, or another's too."""
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(256, 300)), 5)
+    probability = (noise > np.quantile(noise, 0.55)).astype(np.float32)
+    (tmp_path / strips.PROBABILITY).write_bytes(probability.tobytes())
+    tifffile.imwrite(tmp_path / "a.tif", (255 * probability).astype(np.uint8))
+    rules = InstanceRules(minimum_area=0, grow_pixels=0)
+    with TiffRegions(tmp_path / "a.tif") as image:
+        found = blocks.label_blocks(
+            image, tmp_path, rules, title="a", group="A", block=128, margin=16
+        )
+    labels = np.fromfile(tmp_path / blocks.LABELS, np.uint32).reshape(probability.shape)
+    assert labels[probability > 0].all()
+    assert not labels[rules.label(probability) == 0].any()
+    areas = [float(row["area"]) for row in large.read_cells(tmp_path)]
+    np.testing.assert_array_equal(areas, np.bincount(labels.ravel())[1:])
+    assert found.cells == len(areas) > found.cut > 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -7,8 +7,8 @@
 Each block is labeled with a margin around it, and keeps the instances whose first pixel lies in
 it. An instance that ends within the margin looks the same from every block that sees it whole, so
 it is found once and in one piece, and the result is that of `label_instances` on the whole image.
-What reaches beyond the margin is cut there; when all blocks are done, the pieces that remain are
-given to the blocks they lie in, and all of these are counted.
+What reaches beyond the margin of the block with its first pixel is nobody's at first; when all
+blocks are done, it is cut at the blocks' edges, and all of these pieces are counted.
 """
 
 import csv
@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from unet_keras.inference.cells import cell_columns, cell_rows, measure_cells
 from unet_keras.inference.instances import InstanceRules, Part
@@ -136,14 +137,13 @@ def label_blocks(
             around, within = widened(part.view, rules.smoothing_reach, shape)
             probability = read_raw(folder / PROBABILITY, shape, np.float32, *around)
             found = rules.label(probability, within)
-            seams = np.isin(found, _at_seams(found, part, shape))
+            is_cut = np.isin(found, _cut(found, part, shape, block, margin))
             if first:
-                own = keep_own(found, part)
-                left = bool(_in_core(found, part, seams & (own == 0)).any())
-                cut = len(np.unique(own[seams & (own > 0)]))
+                own = keep_own(np.where(is_cut, 0, found), part)
+                left, cut = bool(_in_core(found, part, is_cut).any()), 0
             else:
                 there = read_raw(folder / LABELS, shape, np.uint32, *part.view)
-                own, left = _pieces(found, part, seams & _is_free(there, journal.cells)), False
+                own, left = _pieces(found, part, is_cut & _is_free(there, journal.cells)), False
                 cut = int(own.max())
             cells = measure_cells(own, image[part.view])
             found_here = len(cells["label"])
@@ -216,6 +216,30 @@ def keep_own(labels: np.ndarray, block: Block) -> np.ndarray:
     renumbered = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
     renumbered[numbers[own]] = np.arange(1, own.sum() + 1)
     return renumbered[labels]
+
+
+def _cut(labels: np.ndarray, part: Block, shape: Size, block: int, margin: int) -> list[int]:
+    """The numbers of instances that are cut, by a rule on which all blocks agree.
+
+    That is what touches the view's edge here, or would do so in the block that has its first pixel:
+    another one may see it whole, but must not take it for found.
+    """
+    cut = set(_at_seams(labels, part, shape).tolist())
+    numbers, first = np.unique(labels, return_index=True)
+    boxes = ndimage.find_objects(labels)
+    origin = [side.start for side in part.view]
+    for number, place in zip(numbers.tolist(), first, strict=True):
+        if number == 0 or number in cut:
+            continue
+        starts = np.add(np.divmod(place, labels.shape[1]), origin) // block * block
+        for side, start, offset, length in zip(
+            boxes[number - 1], starts, origin, shape, strict=True
+        ):
+            low, high = start - margin, start + block + margin
+            before, behind = side.start + offset <= low, side.stop + offset >= high
+            if (low > 0 and before) or (high < length and behind):
+                cut.add(number)
+    return sorted(cut)
 
 
 def _at_seams(labels: np.ndarray, block: Block, shape: Size) -> np.ndarray:
