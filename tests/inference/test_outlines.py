@@ -81,6 +81,17 @@ def test_thresholds_below_one_half_are_those_of_the_probability_of_a_cell() -> N
     assert (np.diff(probabilities[..., 1][sure][order]) >= 0).all()
 
 
+@pytest.mark.parametrize("kind", ["cells", "cells_and_borders"])
+def test_distances_below_zero_leave_cells_whole(kind: str) -> None:
+    """They are learned without bounds, and are small where a cell ends."""
+    classes = np.full((4, 5, 1), 0.9) if kind == "cells" else np.full((4, 5, 3), (0.1, 0.1, 0.8))
+    for distance in (-0.3, 0.0, 1.4):
+        said = np.concatenate([classes, np.full((4, 5, 1), distance)], axis=-1)
+        cells = as_cells(said.astype(np.float32), kind, 1)
+        assert cells.min() >= 0.5
+        assert cells.max() <= 1
+
+
 def test_cells_and_empty_images_pass() -> None:
     probabilities = np.random.default_rng(0).random((5, 6, 3), np.float32)
     assert as_cells(probabilities, "cells") is probabilities
