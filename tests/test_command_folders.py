@@ -56,7 +56,11 @@ def test_images_that_changed_their_splits_are_told(
     for split, names in (("train", "0 1"), ("val", "2"), ("test", "3")):
         Path(f"lists/{split}.txt").write_text(names.replace(" ", "\n"))
     Path("own/images/old.zip").symlink_to("nowhere")
+    Path("lists/notes.txt").write_text("mine")
     assert run("make_records", *FOLDERS, *own)[0] == 0
+    assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
+    assert "was made" not in caplog.text
+    Path("lists/notes.txt").write_text("changed")
     assert run("train", *FOLDERS, *own, *PREVIEW)[0] == 0
     assert "was made" not in caplog.text
     Path("lists/train.txt").write_text("0\n3")

@@ -15,6 +15,17 @@ def test_one_opening_holds_a_file(tmp_path):
         assert locking.take(second)
 
 
+def test_a_file_that_was_removed_meanwhile_holds_nothing(tmp_path):
+    path = tmp_path / "file"
+    with path.open("w") as first:
+        assert locking.take_place(first, path)
+        path.unlink()
+        assert not locking.take_place(first, path)
+        with path.open("w") as second:
+            assert locking.take_place(second, path)
+            assert not locking.take_place(first, path)
+
+
 @pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOLCK])
 def test_file_systems_without_locks_hinder_nobody(tmp_path, monkeypatch, number):
     fcntl = pytest.importorskip("fcntl")

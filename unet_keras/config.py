@@ -122,7 +122,10 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
             _complete_path(merged, key)
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(_schema(), merged)))
     except (OmegaConfBaseException, TypeError) as error:
-        culprit = _culprit(_plain(merged), error)
+        if isinstance(error, InterpolationResolutionError):
+            culprit = f"{error.full_key}: {_one_line(error)}; ${{oc.env:NAME}} is the shell's $NAME"
+        else:
+            culprit = _culprit(_plain(merged), error)
         overridden = any(culprit.startswith(each.partition("=")[0]) for each in overrides)
         origin = "" if path is None or overridden else f"{path}: "
         raise InputError(f"{origin}{culprit}") from None
@@ -137,12 +140,7 @@ def _container(values: dict[str, Any], path: Path | str | None) -> DictConfig:
 
 def _complete_path(merged: DictConfig, key: str) -> None:
     """Put the home folder in place of `~`, which shells leave as it is in key=~/folder."""
-    try:
-        value = OmegaConf.select(merged, key)
-    except InterpolationResolutionError as error:
-        raise InputError(
-            f"{key}: {_one_line(error)}; variables of the shell are ${{oc.env:NAME}} here"
-        ) from None
+    value = OmegaConf.select(merged, key)
     if str(value).startswith("~/"):
         OmegaConf.update(merged, key, str(Path(value).expanduser()))
     demand(is_text(str(value)), f"{key}={value!r} is no text in UTF-8: give another name")
@@ -290,6 +288,7 @@ def _one_line(error: Exception) -> str:
     """Return the message without OmegaConf's further lines about where it happened."""
     text = str(error).split("\n    full_key")[0].split("\n    object_type")[0]
     text = text.replace("Value '$VALUE' of type '$VALUE_TYPE'", "an element")
+    text = text.replace("Cannot merge incompatible container types", "a section is expected")
     text = text.replace("TupleConfig is immutable", "give all of its values, in brackets")
     text = re.sub(
         r"Invalid value assigned: \w+ is not a TupleConfig, ListConfig, list, or tuple\.?",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unet_keras.evaluation.masks import MaskFolder
     from unet_keras.evaluation.summary import Evaluation
     from unet_keras.evaluation.tuning import Objective
+    from unet_keras.inference.loading import Run
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m unet_keras.evaluate",
         description="Score a run and write RUN_DIR/evaluation: metrics.json, report.html and "
-        "table.md. The test split, unless evaluate.split=val or train says otherwise. Two runs "
-        "that were scored are compared image by image.",
+        "table.md, in place of an earlier evaluation's. The test split, unless evaluate.split=val "
+        "or train says otherwise. Two runs that were scored are compared image by image.",
     )
     parser.add_argument(
         "arguments",
@@ -59,7 +60,8 @@ def main() -> None:
     parser.add_argument(
         "--tune-by",
         choices=("segmentation_accuracy", "dice"),
-        help="what --tune makes as high as possible (mean segmentation accuracy)",
+        help="what --tune makes as high as possible: mean segmentation accuracy, or dice, which "
+        "the threshold alone decides (segmentation_accuracy)",
     )
     others = parser.add_argument_group("masks or label maps of any other tool")
     others.add_argument(
@@ -127,18 +129,25 @@ def _demand_replaceable(run: Path, overrides: Sequence[str], *, tune: bool) -> N
 def _score(folder: Path, overrides: Sequence[str]) -> None:
     """Predict and score a split with a run's network."""
     import_tensorflow()
+    from unet_keras.evaluation.tuning import tuned_overrides
+    from unet_keras.inference.loading import open_run
+    from unet_keras.records.placing import in_use
+
+    opened = open_run(folder, [*tuned_overrides(folder), *overrides])
+    with in_use(Path(opened.config.records.path)):
+        _score_run(opened, overrides)
+
+
+def _score_run(opened: "Run", overrides: Sequence[str]) -> None:
     from tqdm import tqdm
 
     from unet_keras.evaluation import publishing
     from unet_keras.evaluation.files import demand_writable
     from unet_keras.evaluation.scoring import predictor_of, score_split, tells_classes
-    from unet_keras.evaluation.tuning import tuned_overrides
-    from unet_keras.inference.loading import open_run
     from unet_keras.inference.scored import scored_state
     from unet_keras.records.manifest import read_manifest
 
-    opened = open_run(folder, [*tuned_overrides(folder), *overrides])
-    config = opened.config
+    folder, config = opened.folder, opened.config
     _check_trained(folder, config, config.evaluate.split, overrides)
     directory = folder / "evaluation"
     for place in (directory, folder / "tensorboard"):
@@ -189,15 +198,16 @@ def _tune(folder: Path, overrides: Sequence[str], objective: "Objective") -> Non
     from unet_keras.evaluation.tuning import SPLIT, given_values, tune, write_tuned
     from unet_keras.inference.loading import open_run
     from unet_keras.records.manifest import read_manifest
+    from unet_keras.records.placing import in_use
 
     opened = open_run(folder, overrides)
-    _check_trained(folder, opened.config, SPLIT, overrides)
+    records = Path(opened.config.records.path)
     demand_writable(folder)
-    manifest = read_manifest(Path(opened.config.records.path))
-    predictor = predictor_of(opened.model, opened.config, manifest.image_dtype)
-    with tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
+    with in_use(records), tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
+        _check_trained(folder, opened.config, SPLIT, overrides)
+        predictor = predictor_of(opened.model, opened.config, read_manifest(records).image_dtype)
         tuned = tune(
-            Path(opened.config.records.path),
+            records,
             predictor,
             kind=opened.config.targets.kind,
             rules=rules_of(opened.config.evaluate),
@@ -242,12 +252,14 @@ def _score_predictions(arguments: argparse.Namespace, overrides: Sequence[str]) 
     from unet_keras import config as configuration
     from unet_keras.evaluation.files import MEND, no_empty_folder
     from unet_keras.evaluation.masks import MaskFolder
+    from unet_keras.records.placing import in_use
 
     config = configuration.load(None, overrides)
     kind = arguments.kind or "auto"
     predictions = MaskFolder(Path(arguments.predictions), kind, arguments.probabilities)
     directory = Path(arguments.output or predictions.path / "evaluation")
-    with no_empty_folder(directory, mend=f"give another --output, or {MEND}"):
+    kept = in_use(Path(arguments.truth))
+    with no_empty_folder(directory, mend=f"give another --output, or {MEND}"), kept:
         evaluation, details = _scored_masks(predictions, arguments, config)
         title = f"Evaluation of {predictions.path.name}"
         _report(directory, evaluation.results(), evaluation.examples, title, details)

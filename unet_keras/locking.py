@@ -34,6 +34,14 @@ def take(file: IO[Any] | int, *, shared: bool = False) -> bool:
     return True
 
 
+def take_place(file: IO[Any], path: Path) -> bool:
+    """Hold an open file as `take` does, if no holder has removed or moved it meanwhile."""
+    try:
+        return take(file) and os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:  # there is none any more
+        return False
+
+
 @contextmanager
 def hold_folder(folder: Path, *, shared: bool = False) -> Iterator[bool]:
     """Hold a folder, as `take` holds a file; nothing is written for it.

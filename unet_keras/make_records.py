@@ -48,9 +48,10 @@ def _command(arguments: argparse.Namespace) -> int:
 def verify_records(path: Path) -> int:
     """Check every shard; log each problem; return 0 where there is none, else 1."""
     from unet_keras.records.manifest import read_manifest, verify
+    from unet_keras.records.placing import in_use
 
-    manifest = read_manifest(path)
-    problems = verify(path)
+    with in_use(path):
+        manifest, problems = read_manifest(path), verify(path)
     for problem in problems:
         logger.info("%s", problem)
     if not problems:

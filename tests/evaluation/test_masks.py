@@ -49,7 +49,7 @@ def test_a_file_is_found_by_its_images_name(tmp_path, file):
     np.testing.assert_array_equal(found, LABELS)
 
 
-@pytest.mark.parametrize("file", ["a.TIF", "a_mask.PNG", "a_labels.ome.tif", "a.ome.tif"])
+@pytest.mark.parametrize("file", ["a.TIF", "a_mask.Png", "a_labels.ome.tif", "a.ome.tif"])
 def test_capitals_and_results_of_large_images_are_found(tmp_path, file):
     masks, images = tmp_path / "masks", tmp_path / "images"
     write(masks / file.lower(), LABELS)

@@ -35,8 +35,15 @@ def test_a_tiff_without_its_end_is_skipped(run, bright_file, folder, rng, tmp_pa
     assert len(rows(tmp_path / "out/counts.csv")) == 1
 
 
-@pytest.mark.parametrize("packed", [{}, {"compression": "zlib", "rowsperstrip": 16}])
-@pytest.mark.parametrize("cut", ["within", "between"])
+@pytest.mark.parametrize(
+    ("packed", "cut"),
+    [
+        ({}, "within"),
+        ({"compression": "zlib", "rowsperstrip": 16}, "within"),
+        ({"compression": "zlib", "rowsperstrip": 16}, "between"),
+        ({"tile": (32, 32)}, "between"),
+    ],
+)
 def test_a_large_tiff_without_its_end_is_skipped(
     run, bright_file, folder, rng, tmp_path, monkeypatch, packed, cut
 ):

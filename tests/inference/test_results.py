@@ -200,7 +200,7 @@ def test_files_of_an_image_that_became_unreadable_are_told(run, bright_file, cel
         (cells / f"{name}.png").write_bytes(b"no image")
     status, text = run(bright_file, cells, *output)
     assert status == 1
-    assert text.count("what an earlier run has written of it stays") == 1
+    assert text.count("the files that an earlier run has written of it stay") == 1
     assert (tmp_path / "out" / "1_mask.png").exists()
 
 
@@ -212,6 +212,53 @@ def test_rows_of_an_image_that_became_unreadable_stay(run, bright_file, cells, t
     (cells / "1.png").write_bytes(b"no image")
     assert run(bright_file, cells, *output)[0] == 1
     assert read_tables(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("kinds", [("csv", "csv,coco"), ("coco", "coco,csv")])
+def test_rows_that_are_not_there_are_not_made_up(run, bright_file, cells, tmp_path, kinds):
+    """Names say well and time, so that counts become growth too."""
+    for number, image in enumerate(sorted(cells.iterdir())):
+        image.rename(cells / f"A172_Phase_C7_1_0{number}d00h00m_1.png")
+    out = tmp_path / "out"
+    assert run(bright_file, cells, "--output", out, "--write", kinds[0])[0] == 0
+    before = read_tables(out)
+    gone = cells / "A172_Phase_C7_1_01d00h00m_1.png"
+    gone.write_bytes(b"no image")
+    assert run(bright_file, cells, "--output", out, "--write", kinds[1])[0] == 1
+    after = read_tables(out)
+    assert {name: after[name] for name in before} == before
+    for name in after.keys() - before.keys():
+        assert not any(gone.name in row for row in after[name])
+    assert (out / "growth.csv").exists()
+
+
+def test_tables_of_other_programs_are_told_before_anything_is_predicted(
+    run, bright_file, cells, tmp_path
+):
+    out = tmp_path / "out"
+    assert run(bright_file, cells, "--output", out, "--write", "csv")[0] == 0
+    (out / "cells.csv").write_text((out / "cells.csv").read_text().replace(",", ";"))
+    before = contents(out)
+    status, text = run(bright_file, cells, "--output", out, "--write", "csv")
+    assert status == 2
+    assert "cells.csv is not of this command and would be replaced" in text
+    assert contents(out) == before
+
+
+def test_settings_that_come_back_are_not_those_that_were_replaced(
+    run, bright_file, cells, tmp_path
+):
+    output = ("--output", tmp_path / "out", "--write", "mask")
+    assert run(bright_file, cells, *output)[0] == 0
+    whole = (cells / "1.png").read_bytes()
+    (cells / "1.png").write_bytes(b"no image")
+    assert run(bright_file, cells, *output, "--threshold", "0.3")[0] == 1
+    assert run(bright_file, cells, *output)[0] == 1
+    replacing = json.loads((tmp_path / "out" / SETTINGS).read_text())["replacing"]
+    assert [one["threshold"] for one in replacing] == [0.3]
+    (cells / "1.png").write_bytes(whole)
+    assert run(bright_file, cells, *output)[0] == 0
+    assert "replacing" not in json.loads((tmp_path / "out" / SETTINGS).read_text())
 
 
 def test_nothing_is_replaced_where_nothing_can_be_segmented(run, bright_file, cells, tmp_path):
@@ -234,7 +281,11 @@ def test_rows_of_other_settings_are_not_kept(run, bright_file, cells, tmp_path):
     assert run(bright_file, cells, *output)[0] == 0
     whole = (cells / "1.png").read_bytes()
     (cells / "1.png").write_bytes(b"no image")
-    assert run(bright_file, cells, *output, "--threshold", "0.3")[0] == 1
+    status, text = run(bright_file, cells, *output, "--threshold", "0.3")
+    assert status == 1
+    assert (
+        "left out of the tables: 1 image, made with other settings, such as those of 1.png" in text
+    )
     assert "1.png" not in (out / "counts.csv").read_text()
     replacing = json.loads((out / SETTINGS).read_text())["replacing"]
     assert [one["threshold"] for one in replacing] == [0.5], "of 1_mask.png"
@@ -339,6 +390,7 @@ class TestGoingOn:
         assert contents(stopped) == whole
 
     def test_a_second_process_is_kept_out(self, cells, stopped):
+        pytest.importorskip("fcntl")
         before = contents(stopped)
         with (stopped / JOURNAL).open("rb") as file:
             assert take(file)
@@ -354,7 +406,7 @@ class TestGoingOn:
         self.segment(cells, out, write=both)
         with pytest.raises(StopError):
             self.segment(cells, out, write=both, made_with={"threshold": 0.3}, stop_at=3)
-        with pytest.raises(InputError, match=r"holds labels of an earlier run, made with thresho"):
+        with pytest.raises(InputError, match=r"labels of an earlier run, some of it made with thresho"):
             self.segment(cells, out, write=("mask",), made_with={"threshold": 0.3})
         assert self.segment(cells, out, write=both, made_with={"threshold": 0.3}) < 5
         self.segment(cells, tmp_path / "whole", write=both, made_with={"threshold": 0.3})
@@ -362,7 +414,6 @@ class TestGoingOn:
         assert self.segment(cells, out, write=("mask",), made_with={"threshold": 0.3}) == 5
 
     def test_what_is_refused_leaves_it(self, cells, stopped):
-        before = contents(stopped)
         kept = (stopped / SETTINGS).read_text()
         (stopped / SETTINGS).write_text(kept.replace('"rois"', '"rois", "probability"'))
         (stopped / "other_probability.tif").touch()

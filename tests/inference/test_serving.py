@@ -188,7 +188,7 @@ def test_encoded_colors_become_the_grey_that_predict_sees(make_model, rng, tmp_p
         ('{"group_pattern": "-(\\w+)\\."}', r"Invalid .escape.*; a backslash is written twice"),
         ('{"group_pattern": "HeLa"}', r"group_pattern of .*'HeLa' must have a group in parenthe"),
         ('{"group_pattern": 5}', r"group_pattern of .*5 is no regular expression"),
-        ("[]", r"metadata\.json is no JSON: it holds list"),
+        ("[]", r"metadata\.json holds a list instead"),
     ],
 )
 def test_metadata_that_were_edited_wrongly_are_named(exported, tmp_path, text, message):

@@ -181,7 +181,9 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_fetched(tmp_path, 
     assert (tmp_path / "data" / "big.zip.part").stat().st_size == 0
 
 
-@pytest.mark.parametrize("url", ["http://example..invalid", "http://[::1", "http://localhost/ü"])
+@pytest.mark.parametrize(
+    "url", ["http://example..invalid", "http://[::1", "http://localhost/ü", "http://a:b"]
+)
 def test_what_is_no_address_is_named(url, tmp_path):
     with pytest.raises(InputError, match=r"source\.url=http.* is no address of a server"):
         fetch(f"{url}/a.zip", tmp_path / "a.zip")

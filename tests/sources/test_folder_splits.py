@@ -34,6 +34,12 @@ class TestSplits:
         assert all(len(found) == 1 for found in by_group.values())
         assert len(set(splits.values())) == 3
 
+    @pytest.mark.parametrize("named", ["split_by_group", "split_in_order"])
+    def test_folders_of_splits_and_another_way_are_refused(self, tmp_path, named):
+        folders = write(tmp_path, ["train/A_1.png", "test/A_2.png"])
+        with pytest.raises(InputError, match=rf"source\.{named}=true has no effect where .* test,"):
+            self.splits(folders, **{named: True})
+
     def test_groups_that_do_not_go_round_are_refused(self, tmp_path):
         """One group for all, as a pattern gives that does not fit, would all be trained on."""
         folders = write(tmp_path, [f"img_{k}.png" for k in range(10)])

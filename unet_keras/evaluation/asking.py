@@ -67,7 +67,8 @@ def _demand_effect(arguments: argparse.Namespace, overrides: Sequence[str]) -> N
         "source.group_pattern": not of_records,
     }
     for override in overrides:
-        if not known.get(override.partition("=")[0].strip()):
+        key = override.partition("=")[0].strip()
+        if key not in ("evaluate", "source") and not known.get(key):
             having = ", ".join(key for key, effective in known.items() if effective)
             raise InputError(
                 f"{override} changes nothing of masks that are there already: leave it out; what "

@@ -1,7 +1,8 @@
 """Masks and label maps that any tool has written, as predictions or as the truth.
 
     FOLDER/NAME.png, .tif, .tiff        NAME is the image's, without its ending; or with what tools
-    FOLDER/NAME_labels.tif, _mask.png   write behind it (`ENDINGS`, the first that is there)
+    FOLDER/NAME_labels.tif, _mask.png   write behind it (`ENDINGS`, the first that is there); of
+                                        large images, NAME_labels.ome.tif
     labels       integer (H, W)         0 background, 1..n instances
     probability  float32 (H, W)         NAME_probability.tif, of foreground, where it is asked for;
                  (K, H, W)              a plane a class, the first is the background
@@ -146,7 +147,8 @@ class MaskFolder:
 
 def _held(folder: Path, place: str, suffixes: Sequence[str]) -> list[Path]:
     """The files of a name without suffix, which may have capital letters."""
-    paths = (folder / f"{place}{suffix}" for both in suffixes for suffix in (both, both.upper()))
+    written = (form for each in suffixes for form in (each, each.upper(), each.title()))
+    paths = (folder / f"{place}{suffix}" for suffix in written)
     return list({path.stat().st_ino: path for path in paths if path.is_file()}.values())
 
 

@@ -22,7 +22,6 @@ from unet_keras.inference.outlines import as_cells, perfect_cells
 from unet_keras.inference.tiling import predict_tiled
 from unet_keras.pipeline.kinds import class_names, parts_touching
 from unet_keras.records.manifest import Manifest, demand_intact, read_manifest
-from unet_keras.records.placing import in_use
 from unet_keras.records.schema import parse_record
 from unet_keras.settings import Evaluate
 from unet_keras.targets.labels import separate_touching
@@ -77,7 +76,7 @@ def score_split(
             probability,
             predicted,
             foreground=foreground,
-            learned=None if kind == "cells" and not maps else rules.label(perfect(truth)[..., 0]),
+            learned=rules.label(perfect(truth)[..., 0]),
         )
         if evaluation.classes is not None:
             told = class_map(truth, record["classes"], foreground)
@@ -181,11 +180,10 @@ def read_records(path: Path, manifest: Manifest, split: str) -> Iterator[dict[st
 
 
 def _read_intact(path: Path, manifest: Manifest, split: str) -> Iterator[tf.Tensor]:
-    with in_use(path):
-        demand_intact(path)  # one cut between two records would read as one with fewer images
-        files = [str(path / shard.file) for shard in manifest.splits[split].shards]
-        try:
-            yield from tf.data.TFRecordDataset(files)
-        except (tf.errors.DataLossError, tf.errors.NotFoundError):
-            demand_intact(path, thorough=True)
-            raise
+    demand_intact(path)  # one cut between two records would read as one with fewer images
+    files = [str(path / shard.file) for shard in manifest.splits[split].shards]
+    try:
+        yield from tf.data.TFRecordDataset(files)
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):
+        demand_intact(path, thorough=True)
+        raise

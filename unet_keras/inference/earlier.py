@@ -5,6 +5,7 @@ Their other files stay, so their rows have to.
 
 import csv
 import json
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,37 @@ from unet_keras.inference.journal import Finished
 from unet_keras.inference.pictures import Picture
 from unet_keras.inference.results import ENDINGS, TABLES
 
+logger = logging.getLogger(__name__)
+
 _NUMBERS = ("cells", "confluency")
 
 
 def earlier_rows(
     output: Path, pictures: Sequence[Picture], write: Collection[str]
-) -> Iterator[tuple[Picture, Finished]]:
+) -> Iterator[tuple[Picture, Finished, set[str]]]:
     """Yield what the tables in a folder hold of pictures, as far as these are written again.
 
     Args:
         output: Folder of the results; its tables are those of the earlier run still.
         pictures: Those in question.
         write: Which of `writing.OUTPUTS`.
+
+    Yields:
+        Pictures of which there is something, and in which tables: `csv`, `coco`. Of damaged tables
+        nothing, and a warning.
     """
+    try:
+        yield from _found(output, pictures, write)
+    except (KeyError, TypeError, ValueError, csv.Error):
+        logger.warning(
+            "rows of %s in the tables of %s cannot be read, and are left out",
+            ", ".join(picture.title for picture in pictures[:3]), output,
+        )  # fmt: skip
+
+
+def _found(
+    output: Path, pictures: Sequence[Picture], write: Collection[str]
+) -> Iterator[tuple[Picture, Finished, set[str]]]:
     titles = {picture.title for picture in pictures}
     cells = _rows(output / "cells.csv", titles) if "csv" in write else {}
     counts = _rows(output / TABLES["csv"], titles) if "csv" in write else {}
@@ -37,18 +56,18 @@ def earlier_rows(
     for picture in pictures:
         title = picture.title
         rows = counts.get(title, [])
-        if not (rows or title in coco):
+        kinds = {kind for kind, there in (("csv", bool(rows)), ("coco", title in coco)) if there}
+        if not kinds:
             continue
-        count: Row = dict(rows[0]) if rows else {"image": title, "outside_training": "unknown"}
-        count |= {name: float(count.get(name) or 0) for name in _NUMBERS}
-        count["cells"] = int(count["cells"])
+        count: Row = dict(rows[0]) if rows else dict.fromkeys(_NUMBERS, 0)
+        count |= {"cells": int(count["cells"]), "confluency": float(count["confluency"])}
         held = cells.get(title, [])
         size = sizes.get(title) or _size(output, picture.name)
         if size is None:  # no file tells; growth over time weighs by the pixels, as rows do
             covered = sum(float(cell["area"]) for cell in held)
             size = (max(round(covered / (count["confluency"] or 1)), 1), 1)
         # Like one that was predicted in parts, it is nothing for the journal.
-        yield picture, Finished(size, count, held, coco.get(title, []), in_parts=True)
+        yield picture, Finished(size, count, held, coco.get(title, []), in_parts=True), kinds
 
 
 def _rows(path: Path, titles: Collection[str]) -> dict[str, list[Row]]:

@@ -12,7 +12,6 @@ of their sizes (`model.geometry.valid_tile_sizes`), mirrored by the caller.
 import importlib.util
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ def export_exchange(
     demand_packages(format)
     if directory.exists() and not (directory / FILES[format]).exists():
         raise InputError(f"{directory} is there and holds no {FILES[format]}: remove it first")
-    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

@@ -213,8 +213,9 @@ def split_at_saddles(
 ) -> np.ndarray:
     """Split the components of a mask by a watershed seeded at the landscape's maxima.
 
-    A maximum is a seed where it rises by at least `prominence` above the highest saddle to a
-    higher maximum (the h-maxima of Soille, Morphological Image Analysis, 2nd ed., section 6.3.4).
+    A maximum is a seed where it rises by more than `prominence` above the highest saddle to a
+    higher maximum (as the h-maxima of Soille, Morphological Image Analysis, 2nd ed., section 6.3.4,
+    which also count those that rise by just as much).
     Each component of the mask has at least one seed, so none is lost.
 
     Args:

@@ -8,6 +8,7 @@ from lines and new rows alike, and are as if nothing had happened.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from unet_keras.errors import InputError
 from unet_keras.inference.cells import Row
 from unet_keras.inference.pictures import Picture
 from unet_keras.inference.results import ENDINGS
-from unet_keras.locking import take
+from unet_keras.locking import take_place
 
 JOURNAL = ".unfinished"
 
@@ -46,7 +47,7 @@ class Journal:
     """The pictures of a folder of results that are done; use it as a context.
 
     The context holds it against other processes. `begin` comes next; then, where the context ends
-    without an error, it is removed.
+    without an error, it is removed, as it is where nothing is in it.
 
     Args:
         output: Folder of the results.
@@ -66,7 +67,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a+b")
-        if not take(self._file):
+        if not take_place(self._file, self._path):
             self._file.close()
             raise InputError(
                 f"another process is predicting into {self._output}: wait for it, or give another "
@@ -115,9 +116,11 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        over = (kind is None and self._begun) or not os.fstat(self._file.fileno()).st_size
+        if over and os.name != "nt":  # while it is held still; Windows removes no open files
+            self._path.unlink(missing_ok=True)
         self._file.close()
-        empty = self._path.is_file() and not self._path.stat().st_size
-        if empty or (kind is None and self._begun):
+        if over and os.name == "nt":
             self._path.unlink(missing_ok=True)
 
     def _find_lines(self) -> int:

@@ -266,9 +266,9 @@ def describe_run(run: Run) -> dict[str, Any]:
     # The run's own copy: records may have moved since.
     manifest = read_manifest(run.folder)
     source, settings, trained = run.config.source, run.config.evaluate, manifest.splits["train"]
-    versions = run.folder / "versions.json"
     learned = run.config.targets.kind
-    classes = class_names(manifest, "cells") if learned == "cells" else ("background", "cell")
+    by_class = learned == "cells" and not run.config.loss.maps  # else a map of cells is made
+    classes = class_names(manifest, "cells") if by_class else ("background", "cell")
     metadata: dict[str, Any] = {
         "classes": list(classes),
         "learned": learned,
@@ -294,7 +294,7 @@ def describe_run(run: Run) -> dict[str, Any]:
             "groups": {name: group.images for name, group in sorted(trained.groups.items())},
             "source_digest": trained.source_digest,
         },
-        "versions": state_of(versions),
+        "versions": state_of(run.folder / "versions.json"),
         "model_digest": file_digest(run.folder / "model.keras"),
         "test_digest": manifest.splits["test"].source_digest,
     }

@@ -71,7 +71,8 @@ def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collect
     """
     asked_for = {picture.title for picture in pictures}
     for kind, name, images_in in (
-        ("csv", "counts.csv", _images_in_table), ("coco", "predictions.json", _images_in_coco),
+        ("csv", "counts.csv", _images_in_table), ("csv", "cells.csv", _none_of_table),
+        ("coco", "predictions.json", _images_in_coco),
     ):  # fmt: skip
         path = output / name
         if kind not in write or not path.exists():
@@ -173,15 +174,16 @@ def demand_same_settings(
         InputError: Says what would stay, and what differs.
     """
     # Of a run that was stopped, what it was to replace may be there still.
-    for earlier in _noted(output):
+    for number, earlier in enumerate(_noted(output)):
         if earlier and (differing := _differences(earlier, made_with)):
-            _demand_none_left(output, earlier, differing, made_with, pictures)
+            told = f"{'made' if number == 0 else 'some of it made'} with {differing}"
+            _demand_none_left(output, earlier, told, made_with, pictures)
 
 
 def _demand_none_left(
     output: Path,
     earlier: Mapping[str, Any],
-    differing: str,
+    told: str,
     made_with: Mapping[str, Any],
     pictures: "Sequence[Picture]",
 ) -> None:
@@ -197,7 +199,7 @@ def _demand_none_left(
         what = f"{', '.join(kinds)} of an earlier run" if kinds else f"results of {others[0]}"
         mend = f"write them anew (--write {','.join([*made_with['write'], *kinds])})"
         raise InputError(
-            f"{output} holds {what}, made with {differing}: {mend if kinds else 'remove them'}, or "
+            f"{output} holds {what}, {told}: {mend if kinds else 'remove them'}, or "
             "give another --output"
         )
 
@@ -213,9 +215,8 @@ def keep_settings(output: Path, made_with: Mapping[str, Any]) -> None:
     kinds = set(made_with["write"])
     if not _differences(earlier, made_with):
         kinds |= set(earlier.get("write", ()))
-    elif earlier:
-        replacing = [earlier, *replacing]
-    _write_settings(output, {**made_with, "write": sorted(kinds), REPLACING: replacing})
+    replaced = [one for one in (earlier, *replacing) if one and _differences(one, made_with)]
+    _write_settings(output, {**made_with, "write": sorted(kinds), REPLACING: replaced})
 
 
 def _noted(output: Path) -> list[dict[str, Any]]:
@@ -287,6 +288,14 @@ def _is_there(output: Path, kind: str) -> bool:
 def _images_in_table(path: Path) -> set[str]:
     with path.open(newline="", encoding="utf-8") as file:
         return {row["image"] for row in csv.DictReader(file)}
+
+
+def _none_of_table(path: Path) -> set[str]:
+    """See that the long table says which image a row is of; which they are, the short one tells."""
+    with path.open(newline="", encoding="utf-8") as file:
+        if "image" not in (csv.DictReader(file).fieldnames or ()):
+            raise KeyError("image")
+    return set()
 
 
 def _images_in_coco(path: Path) -> set[str]:

@@ -45,6 +45,7 @@ from unet_keras.inference.results import (
 )
 from unet_keras.inference.stages import in_stages
 from unet_keras.inference.writing import CocoWriter, TableWriter
+from unet_keras.sources.base import counted
 from unet_keras.sources.grouping import group_of
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def segment_pictures(
     by_parts: Callable[[Picture, str], Finished] | None = None,
     progress: Callable[[int], object] = lambda pictures: None,
 ) -> int:
-    """Segment pictures; one that fails is reported and left out.
+    """Segment pictures; one that fails is reported, and what is there of it stays.
 
     Args:
         pictures: What to segment.
@@ -108,7 +109,11 @@ def segment_pictures(
         progress: Called with 1 after each picture.
 
     Returns:
-        How many failed.
+        How many failed; where all did, nothing is changed.
+
+    Raises:
+        InputError: Something in the folder would be lost or contradict the new results, or another
+            process predicts into it.
     """
     output.mkdir(parents=True, exist_ok=True)
     write = frozenset(write)
@@ -154,24 +159,31 @@ def _segment_all(
     with suppress(_NothingDoneError), ExitStack() as stack:
         add = _open_tables(stack, job)
 
-        def keep(picture: Picture, finished: Finished) -> None:
-            add(picture, finished)
-            counts.append({**finished.count, "pixels": finished.size[0] * finished.size[1]})
+        def keep(picture: Picture, finished: Finished, kinds: Collection[str]) -> None:
+            add(picture, finished, kinds)
+            if "outside_training" in finished.count:  # none where a table of counts was not written
+                counts.append({**finished.count, "pixels": finished.size[0] * finished.size[1]})
 
         for picture, outcome in in_stages(pictures, job.read, job.compute, job.finish):
             progress(1)
             if isinstance(outcome, InputError):
                 failed.append(picture)
                 told = has_files(job.output, picture)
-                stays = "; what an earlier run has written of it stays" * told
+                stays = "; the files that an earlier run has written of it stay" * told
                 logger.error("skipped: %s%s", _named(picture, str(outcome)), stays)
             else:
-                keep(picture, outcome)
+                keep(picture, outcome, job.write)
         if len(failed) == len(pictures):
             raise _NothingDoneError
-        if failed and not is_replacing(job.output):
-            for picture, finished in earlier_rows(job.output, failed, job.write):
-                keep(picture, finished)
+        earlier = list(earlier_rows(job.output, failed, job.write)) if failed else []
+        if earlier and is_replacing(job.output):
+            logger.warning(
+                "left out of the tables: %s, made with other settings, such as those of %s",
+                counted(len(earlier), "image"), earlier[0][0].title,
+            )  # fmt: skip
+            return counts, failed
+        for picture, finished, kinds in earlier:
+            keep(picture, finished, kinds)
     return counts, failed
 
 
@@ -274,7 +286,9 @@ class _Job:
         return group_of(picture.path.name, self.model.group_pattern)
 
 
-def _open_tables(stack: ExitStack, job: _Job) -> Callable[[Picture, Finished], None]:
+def _open_tables(
+    stack: ExitStack, job: _Job
+) -> Callable[[Picture, Finished, Collection[str]], None]:
     """Open the files that hold all pictures; return what adds one to them."""
     model, output = job.model, job.output
     coco = cells = counts = None
@@ -285,10 +299,10 @@ def _open_tables(stack: ExitStack, job: _Job) -> Callable[[Picture, Finished], N
         cells = stack.enter_context(TableWriter(output / "cells.csv", columns))
         counts = stack.enter_context(TableWriter(output / "counts.csv", COUNT_COLUMNS))
 
-    def add(picture: Picture, finished: Finished) -> None:
-        if coco is not None:
+    def add(picture: Picture, finished: Finished, kinds: Collection[str]) -> None:
+        if coco is not None and "coco" in kinds:
             coco.add(picture.title, finished.size, finished.coco)
-        if cells is not None and counts is not None:
+        if cells is not None and counts is not None and "csv" in kinds:
             cells.add(finished.cells)
             counts.add([finished.count])
         if job.journal is not None:

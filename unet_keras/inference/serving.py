@@ -198,13 +198,13 @@ def read_metadata(file: Path) -> dict[str, Any]:
         return {}
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(known, dict):
-            raise ValueError(f"it holds {type(known).__name__}, no object")
     except ValueError as error:
         raise InputError(
             f"{file} is no JSON: {error}; a backslash is written twice there, and exporting again "
             "writes all of it anew"
         ) from None
+    if not isinstance(known, dict):
+        raise InputError(f"{file} holds a {type(known).__name__} instead of names and values")
     if "group_pattern" in known:
         demand_pattern(known["group_pattern"], f"group_pattern of {file}: ")
     return known

@@ -143,8 +143,14 @@ class TiffRegions:
             pages=len(self._file.pages),
             page_bytes=leaf.nbytes,
         )
-        segments = zip(leaf.dataoffsets, leaf.databytecounts, strict=True)
-        end = max((offset + size for offset, size in segments if size), default=0)
+        offsets, sizes = leaf.dataoffsets, leaf.databytecounts
+        if len(offsets) != len(sizes):
+            raise InputError(f"{self.path} is damaged: it does not say how long its parts are")
+        plain = leaf.compression == tifffile.COMPRESSION.NONE
+        # Some programs count more bytes than a last part has that is not compressed.
+        end = max((o + (1 if plain else n) for o, n in zip(offsets, sizes, strict=True) if n))
+        if leaf.is_memmappable:
+            end = offsets[0] + leaf.nbytes
         held = self.path.stat().st_size
         if held < end:
             raise InputError(
@@ -220,7 +226,8 @@ class TiffRegions:
             try:
                 handle.seek(leaf.dataoffsets[index])
                 data = handle.read(leaf.databytecounts[index])
-                if len(data) < leaf.databytecounts[index]:
+                plain = leaf.compression == tifffile.COMPRESSION.NONE
+                if len(data) < (1 if plain else leaf.databytecounts[index]):
                     raise ValueError("it is cut off")
                 options = {"jpegtables": leaf.jpegtables} if leaf.jpegtables else {}
                 segment = leaf.decode(data or None, index, **options)[0]

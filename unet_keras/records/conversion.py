@@ -24,7 +24,7 @@ from unet_keras.records.origin import (
     other_places,
 )
 from unet_keras.records.parts import state_of
-from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME
+from unet_keras.records.placing import REPORT_NAMES, SOURCE_NAME, demand_no_others
 from unet_keras.records.report import keep_report
 from unet_keras.records.writer import write_records
 from unet_keras.sources.base import SPLITS, SampleReference
@@ -58,6 +58,7 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
     demand_read(config.source)
     path = Path(config.records.path)
     _demand_apart(path, config)
+    demand_no_others(path)  # before anything is fetched or made
     references, notes = _read(config)
     _tell_replaced(path, config)
     names = []
@@ -73,10 +74,7 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
         manifest = write_records(
             references,
             path,
-            maps=config.records.maps,
-            sigma_pixels=config.targets.sigma_pixels,
-            separate=config.targets.separate_touching,
-            overlap=config.targets.overlap,
+            **targets_of(config),
             workers=config.records.workers or None,
             shard_images=config.records.shard_images,
             configuration=_configuration(config),
@@ -105,6 +103,17 @@ def convert(config: Config, *, masks: Path | None = None) -> Manifest:
                 bar.update(images)
         logger.info("masks:       %s", masks)
     return manifest
+
+
+def targets_of(config: Config) -> dict[str, Any]:
+    """What `write_records` makes of each image, by its arguments."""
+    targets = config.targets
+    return {
+        "maps": config.records.maps,
+        "sigma_pixels": targets.sigma_pixels,
+        "separate": targets.separate_touching,
+        "overlap": targets.overlap,
+    }
 
 
 def refuse_replacing(config: Config) -> None:

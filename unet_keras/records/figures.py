@@ -37,8 +37,8 @@ class ImageFigures:
         accuracy_separated: The same after touching instances are separated.
         without_pixels: Annotated instances that cover no pixel, left out.
         pieces: Connected components of the instance, where there is but one; else 0.
-        class_pixels: Of class 1, 2, ..., where there are several, the pixels that its instances own
-            and those that are left when touching instances are separated; else empty.
+        class_pixels: Of class 1, 2, ... the pixels that its instances own, and those that are left
+            when touching instances are separated.
     """
 
     image_id: str
@@ -93,9 +93,7 @@ class ImageFigures:
 
 
 def _by_class(classes: np.ndarray, *of_instances: np.ndarray) -> list[list[int]]:
-    """Sums over the instances (n,) of class 1, 2, ...; nothing where there is one class."""
-    if classes.max(initial=1) == 1:
-        return []
+    """Sums over the instances (n,) of class 1, 2, ..."""
     sums = [np.bincount(classes, weights=pixels)[1:].astype(int) for pixels in of_instances]
     return np.transpose(sums).tolist()
 

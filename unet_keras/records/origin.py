@@ -13,7 +13,7 @@ from unet_keras.errors import InputError
 from unet_keras.records.manifest import STAMP_NAME
 from unet_keras.records.parts import state_of
 from unet_keras.settings import Source
-from unet_keras.sources.base import counted
+from unet_keras.sources.base import SPLITS, counted
 from unet_keras.sources.imagej import SUFFIXES as OUTLINES
 from unet_keras.sources.listing import SUFFIXES, list_images
 
@@ -168,9 +168,10 @@ def _is_same(made: str, account: Mapping[str, Any], wanted: str) -> bool:
 
 def _states(key: str, place: Path) -> dict[str, list[int]]:
     """Size in bytes and time in ns of what is read of a folder, by the path below it."""
-    suffixes = (".txt",) if key == "lists" else (*SUFFIXES, *OUTLINES)
+    files = [place / f"{split}.txt" for split in SPLITS]
     try:
-        files = list_images(place, recursive=True, suffixes=suffixes)
+        if key != "lists":
+            files = list_images(place, recursive=True, suffixes=(*SUFFIXES, *OUTLINES))
     except InputError:  # emptied since
         return {}
     top = place if place.is_dir() else place.parent

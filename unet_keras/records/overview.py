@@ -67,7 +67,7 @@ def overview(
             *remarks,
             *_remarks(found),
             *_on_masks(figures),
-            *(_on_classes(figures) if manifest.separate else []),
+            *(_on_classes(figures) if manifest.separate and manifest.num_classes > 1 else []),
         ],
         "total": _totals(figures),
         "groups": {name: _totals(some) for name, some in of_group.items()},

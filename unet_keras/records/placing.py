@@ -73,7 +73,7 @@ def publish(path: Path, work: Path) -> None:
     with hold_folder(path) as alone:
         if not alone:
             raise UnfinishedError(
-                f"{path} is being read by another process, such as a training; wait for it to end "
+                f"{path} is being read, as by a training in another process; wait for it to end "
                 "and start this again, which keeps what is converted, or give another records.path."
             )
         _move(path, work)

@@ -86,7 +86,8 @@ class ChanneledReference(SampleReference):
                 f"{self.channels} cannot turn into {self.channels}: save it as grey or RGB, or "
                 "leave source.channels out"
             )
-        return replace(sample, image=image[..., 0] if self.channels == 1 else image)
+        image = image[..., 0] if self.channels == 1 else image
+        return replace(sample, image=image, split=self.split)
 
     @property
     def instance_count(self) -> int:

@@ -24,7 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from unet_keras.errors import InputError
-from unet_keras.locking import take
+from unet_keras.locking import take_place
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _receive(url: str, path: Path, part: FileIO, report: Progress) -> _Version:
         headers |= {"Range": f"bytes={offset}-", "If-Range": known.validator}
     try:
         response = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
-    except ValueError as error:  # UnicodeError too
+    except (ValueError, http.client.InvalidURL) as error:  # UnicodeError too
         raise InputError(f"source.url={url} is no address of a server: {error}") from None
     except HTTPError as error:
         with error:
@@ -201,11 +201,7 @@ def _open_part(path: Path) -> Iterator[FileIO]:
     part = _part_of(path)
     _writing(path, partial(part.touch, exist_ok=True))
     with FileIO(part, "r+") as file:
-        try:
-            alone = take(file) and os.path.samestat(os.fstat(file.fileno()), part.stat())
-        except OSError:  # another has just completed it
-            alone = False
-        if not alone:
+        if not take_place(file, part):
             raise InputError(f"Another process is downloading {path}; wait for it to end.")
         yield file
 

@@ -229,6 +229,12 @@ def _splits(
     by_folder = [pair.name.partition("/")[0] if "/" in pair.name else "" for pair in pairs]
     named, others = set(by_folder) & set(SPLITS), sorted(set(by_folder) - set(SPLITS))
     if named and not others:
+        if groups is not None or in_order:
+            key = "source.split_in_order" if in_order else "source.split_by_group"
+            raise InputError(
+                f"{key}=true has no effect where the folders {', '.join(sorted(named))} say which "
+                "split an image is in: leave it out, or move the images into one folder"
+            )
         return by_folder
     if named:  # drawn anew, an image of the folder `test` could be trained on
         raise InputError(

@@ -16,6 +16,7 @@ from unet_keras.drawing import write_png
 from unet_keras.model.geometry import valid_margin
 from unet_keras.pipeline.dataset import load_dataset
 from unet_keras.records.manifest import read_manifest
+from unet_keras.records.placing import in_use
 from unet_keras.training.guard import explained
 from unet_keras.training.phases import Stretch
 from unet_keras.training.planning import check_source, class_weights, plan
@@ -134,7 +135,7 @@ def draw_preview(config: Config, count: int) -> Path:
     run, stretches = Path(config.train.run_dir), plan(config, sys.maxsize)
     check_source(read_manifest(config.records.path), config)
     shown = next((s for s in stretches if s.augment != "none"), stretches[0])
-    with explained(run, Path(config.records.path)):
+    with in_use(Path(config.records.path)), explained(run, Path(config.records.path)):
         picture = preview_picture(
             config.records.path,
             count,
