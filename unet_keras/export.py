@@ -16,7 +16,8 @@ def main() -> None:
     """Parse the arguments and export."""
     parser = argparse.ArgumentParser(
         prog="python -m unet_keras.export",
-        description="Write RUN_DIR/saved_model: uint8 images of any size in, probabilities out; "
+        description="Write RUN_DIR/saved_model: images of the training's type and any size in, "
+        "probabilities out, a plane of each class the network knows (metadata.json names them); "
         "or RUN_DIR/onnx or RUN_DIR/openvino: float32 images in, compared with Keras first.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a finished training")

@@ -36,7 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m unet_keras.predict",
         description="Segment images. What is tuned with a run (threshold, smallest area, ...) is "
-        "used unless another value is given here. An image that cannot be read is reported and "
+        "used unless another value is given here; averaging over flips and networks is not: --tta, "
+        "--ensemble. An image that cannot be read is reported and "
         "left out; the exit status is 1 then. Once stopped, the same command goes on where it was.",
     )
     parser.add_argument(
@@ -67,7 +68,7 @@ def main() -> None:
         help="which channel of images that hold several, from 0; otherwise all pages of ImageJ and "
         "OME stacks, and the luminance of RGB",
     )  # fmt: skip
-    parser.add_argument("--threshold", type=float, metavar="P", help="of a cell's probability")
+    parser.add_argument("--threshold", type=float, metavar="P", help="of a pixel's probability")
     parser.add_argument("--minimum-area", type=int, metavar="PIXELS", help="of a cell")
     parser.add_argument(
         "--pixel-size", type=float, metavar="MICROMETRES",
@@ -230,7 +231,7 @@ def _model(predictors: "list[Predictor]", arguments: argparse.Namespace) -> "Seg
         channels=first.channels,
         image_dtype=common_dtype(predictors),
         rules=_rules(known, arguments, scale),
-        classes=tuple(known.get("classes", ["background", "cell"])[1:]),
+        classes=("cell",) if first.maps else tuple(known.get("classes", ["", "cell"])[1:]),
         scale=scale,
         pixel_size=arguments.pixel_size,
         ranges=first.ranges,

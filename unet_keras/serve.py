@@ -57,7 +57,11 @@ def main() -> None:
         "--max-megabytes", type=float, default=64, metavar="N", help="of a request's body (64)"
     )
     parser.add_argument(
-        "--max-megapixels", type=float, default=25, metavar="N", help="of its images together (25)"
+        "--max-megapixels",
+        type=float,
+        default=25,
+        metavar="N",
+        help="of its images together (25; in JSON never more than 4)",
     )
     parser.add_argument("--max-images", type=int, default=16, metavar="N", help="a request (16)")
     parser.add_argument(

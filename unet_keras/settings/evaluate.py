@@ -13,7 +13,8 @@ class Evaluate:
 
     Attributes:
         split: Which images.
-        threshold: Probability from which a pixel is foreground, in (0, 1).
+        threshold: Probability from which a pixel is foreground, in (0, 1). Where outlines or
+            distances were learned, a higher one than 0.5 makes cells smaller.
         minimum_area: Smaller instances, in pixels, are taken for dirt; at least 0.
         method: Whether each connected component is an instance (Ronneberger et al. 2015), or a
             watershed parts those with several maxima, which finds more where lines have gaps.
