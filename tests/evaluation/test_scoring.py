@@ -128,6 +128,27 @@ def test_cells_that_were_not_parted_do_not_grow_together(tmp_path):
     assert scores["cells"] < 1
 
 
+def test_the_ceiling_follows_the_rules_in_use(tmp_path):
+    """Cells a pixel apart grow together only where touching ones were parted for the network."""
+    labels = np.zeros((34, 34), np.uint16)
+    for number in range(16):
+        y, x = 8 * (number // 4) + 1, 8 * (number % 4) + 1
+        labels[y : y + 7, x : x + 7] = number + 1
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        Image.fromarray(labels.astype(np.uint8)).save(tmp_path / part / "cells_1.png")
+    pairs = folder_references(
+        tmp_path / "images", tmp_path / "masks", kind="labels", fractions=TEST_ONLY
+    )
+    write_records(pairs, tmp_path / "records", workers=1, separate=False)
+    config = load(
+        overrides=[f"records.path={tmp_path / 'records'}", "targets.separate_touching=false"]
+    )
+    said = (labels > 0).astype(np.float32)[..., np.newaxis]
+    overall = score_split(config, lambda image: said).results()["overall"]
+    assert overall["segmentation_accuracy"] == overall["ceiling_foreground"] == 1
+
+
 def test_foreground_is_what_is_not_background():
     probabilities = np.array([[[0.2, 0.5, 0.3]]])
     assert foreground_of(probabilities) == pytest.approx(0.8)

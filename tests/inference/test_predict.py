@@ -330,3 +330,22 @@ def test_ranges_are_widened_by_what_few_images_leave_out():
     alike = {"grey_mean": (127.9, 128.1), "grey_deviation": (3.0, 17.0)}
     assert outside_ranges({"grey_mean": 130.5}, alike, 100) == []
     assert outside_ranges({"grey_mean": 132.0}, alike, 100) == ["grey_mean"]
+
+
+def test_classes_that_a_distance_map_joins_are_not_told_apart(
+    run, make_model, images, tmp_path, records
+):
+    """Outlines and distances become a map of cells, in which classes are one."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    make_model(num_classes=3, regression_maps=1).save(folder / "model.keras")
+    manifest = json.loads((records / "manifest.json").read_text())
+    manifest |= {"num_classes": 2, "class_frequencies": [0.8, 0.1, 0.1]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "config.yaml").write_text(
+        "loss: {distance: 1}\nrecords: {maps: [border, distance]}\n"
+    )
+    arguments = (images / f"{NAMES[0]}.png", "--output", tmp_path / "out", "--write", "all")
+    status, text = run(folder, *arguments)
+    assert status == 0, text
+    assert "class" not in (tmp_path / "out/cells.csv").read_text().splitlines()[0].split(",")

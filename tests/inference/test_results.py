@@ -406,7 +406,9 @@ class TestGoingOn:
         self.segment(cells, out, write=both)
         with pytest.raises(StopError):
             self.segment(cells, out, write=both, made_with={"threshold": 0.3}, stop_at=3)
-        with pytest.raises(InputError, match=r"labels of an earlier run, some of it made with thresho"):
+        with pytest.raises(
+            InputError, match=r"labels of an earlier run, some of it made with thresho"
+        ):
             self.segment(cells, out, write=("mask",), made_with={"threshold": 0.3})
         assert self.segment(cells, out, write=both, made_with={"threshold": 0.3}) < 5
         self.segment(cells, tmp_path / "whole", write=both, made_with={"threshold": 0.3})
