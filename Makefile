@@ -19,11 +19,11 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.13 python3.11,$(she
 	$(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	>/dev/null 2>&1 && echo $(p))))
 
-# In benchmarks/: what needs no data, and what trains on LIVECell's sample (readout.py uses networks
-# of separation.py).
+# In benchmarks/: what needs no data, and what trains on LIVECell's sample (readout.py and ensemble.py
+# use networks of separation.py).
 BENCHMARKS := border_map convert augment deterministic precision train_step predict predict_large \
 	evaluate evaluate_agreement
-EXPERIMENTS := default_model separation readout fine_tuning peers
+EXPERIMENTS := default_model separation readout ensemble fine_tuning peers
 LIVECELL ?= data/livecell_sample
 ISBI ?= data/isbi2012
 
