@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.inference.random_cells import random_cells, separate
 from unet_keras import predict
 from unet_keras.model.unet import build_unet
 
@@ -105,3 +106,23 @@ def folder(rng, tmp_path):
     path.mkdir()
     Image.fromarray(rng.integers(0, 255, (40, 50)).astype(np.uint8)).save(path / "a.png")
     return path
+
+
+@pytest.fixture
+def cells(rng, tmp_path):
+    """A folder of five images of bright squares."""
+    path = tmp_path / "cells"
+    path.mkdir()
+    for number in range(5):
+        image = rng.integers(0, 100, (40, 50)).astype(np.uint8)
+        for top, left in rng.integers(0, 30, (4, 2)):
+            image[top : top + 7, left : left + 7] = 255
+        Image.fromarray(image).save(path / f"{number}.png")
+    return path
+
+
+@pytest.fixture(scope="session")
+def picture():
+    labels = random_cells(1, size=(180, 230), count=120, radius=9)
+    noise = np.random.default_rng(0).integers(0, 60, labels.shape)
+    return (np.where(separate(labels) > 0, 170, 30) + noise).astype(np.uint8)

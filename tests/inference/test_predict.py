@@ -342,9 +342,8 @@ def test_classes_that_a_distance_map_joins_are_not_told_apart(
     manifest = json.loads((records / "manifest.json").read_text())
     manifest |= {"num_classes": 2, "class_frequencies": [0.8, 0.1, 0.1]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "config.yaml").write_text(
-        "loss: {distance: 1}\nrecords: {maps: [border, distance]}\n"
-    )
+    learned = "loss: {distance: 1}\nrecords: {maps: [border, distance]}\n"
+    (folder / "config.yaml").write_text(learned)
     arguments = (images / f"{NAMES[0]}.png", "--output", tmp_path / "out", "--write", "all")
     status, text = run(folder, *arguments)
     assert status == 0, text

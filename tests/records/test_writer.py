@@ -13,10 +13,8 @@ import tensorflow as tf
 
 from tests.records.examples import drawn
 from unet_keras.errors import InputError
-from unet_keras.locking import hold_folder
 from unet_keras.records.manifest import MANIFEST_NAME, verify
 from unet_keras.records.parts import UnfinishedError
-from unet_keras.records.placing import in_use
 from unet_keras.records.schema import parse_record
 from unet_keras.records.workers import worker_count
 from unet_keras.records.writer import write_records
@@ -214,57 +212,6 @@ def test_shards_of_another_layout_and_only_those_are_removed(tmp_path):
         "notes.txt",
         "train-00000-of-00001.tfrecord",
     ]
-
-
-@pytest.mark.parametrize(
-    "name", ["manifest.json", "report.html", "report.json", "train-00000-of-00002.tfrecord"]
-)
-def test_files_of_others_are_not_replaced(name, tmp_path):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=rf"holds {name}, which is not of records"):
-        write_records(drawn({"train": 1}), tmp_path, workers=1)
-    assert content(tmp_path) == {name: b"mine"}
-
-
-def test_a_run_is_no_folder_for_records(expected, tmp_path):
-    """It keeps a copy of its records' manifest."""
-    (tmp_path / "manifest.json").write_bytes(expected[1]["manifest.json"])
-    (tmp_path / "config.yaml").write_text("seed: 0")
-    with pytest.raises(InputError, match=r"holds manifest\.json, which is not of records"):
-        write_records(drawn({"train": 1}), tmp_path, workers=1)
-
-
-def test_damaged_records_are_made_anew(expected, tmp_path):
-    _, files = expected
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / "manifest.json").write_text("damaged")
-    write_records(drawn(COUNTS), tmp_path, workers=1, shard_images=12)
-    assert content(tmp_path) == files
-
-
-def test_records_that_are_read_stay(tmp_path):
-    """As by a training, which would go on with other images."""
-    pytest.importorskip("fcntl")
-    write_records(drawn({"train": 1}), tmp_path / "records", workers=1)
-    before = content(tmp_path / "records")
-    with in_use(tmp_path / "records"), in_use(tmp_path / "records"):
-        write_records(drawn({"train": 1}), tmp_path / "records", workers=1)
-        with pytest.raises(UnfinishedError, match="is being read, as by a training"):
-            write_records(drawn({"train": 2}), tmp_path / "records", workers=1)
-        there = content(tmp_path / "records")
-        assert {name: there[name] for name in before} == before
-    assert write_records(drawn({"train": 2}), tmp_path / "records").splits["train"].images == 2
-
-
-def test_records_are_not_read_while_they_are_replaced(tmp_path):
-    pytest.importorskip("fcntl")
-    with (
-        hold_folder(tmp_path),
-        pytest.raises(InputError, match="is being replaced by another process"),
-        in_use(tmp_path),
-    ):
-        pass
 
 
 def test_two_conversions_into_one_folder_are_refused(tmp_path):

@@ -53,22 +53,13 @@ def demand_kept(output: Path, pictures: "Sequence[Picture]", write: Collection[s
         InputError: Rows of other images, results of others of the same names, or corrections would
             be lost.
     """
-    demand_kept_rows(output, pictures, write)
-    demand_same_sources(output, pictures)
-    demand_kept_corrections(output, pictures, write)
+    _demand_kept_rows(output, pictures, write)
+    _demand_same_sources(output, pictures)
+    _demand_kept_corrections(output, pictures, write)
 
 
-def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
-    """Refuse to replace tables that tell of images beyond those that are asked for now.
-
-    Args:
-        output: Folder of the results.
-        pictures: What is asked for.
-        write: Which of `writing.OUTPUTS`.
-
-    Raises:
-        InputError: Cells or counts would be lost, or a file is of something else.
-    """
+def _demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collection[str]) -> None:
+    """Refuse to replace tables that tell of images beyond those that are asked for now."""
     asked_for = {picture.title for picture in pictures}
     for kind, name, images_in in (
         ("csv", "counts.csv", _images_in_table), ("csv", "cells.csv", _none_of_table),
@@ -91,16 +82,8 @@ def demand_kept_rows(output: Path, pictures: "Sequence[Picture]", write: Collect
             )
 
 
-def demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
-    """Refuse to replace the results of other images of the same names, as plates have them.
-
-    Args:
-        output: Folder of the results.
-        pictures: What is asked for.
-
-    Raises:
-        InputError: Names both images.
-    """
+def _demand_same_sources(output: Path, pictures: "Sequence[Picture]") -> None:
+    """Refuse to replace the results of other images of the same names, as plates have them."""
     known = state_of(output / SOURCES)
     for picture in pictures:
         earlier = Path(known.get(picture.name, picture.path))
@@ -118,19 +101,10 @@ def keep_sources(output: Path, pictures: "Sequence[Picture]") -> None:
         partial.write_text(json.dumps(known), encoding="utf-8")
 
 
-def demand_kept_corrections(
+def _demand_kept_corrections(
     output: Path, pictures: "Sequence[Picture]", write: Collection[str]
 ) -> None:
-    """Refuse to replace outlines, masks and label maps that somebody has corrected.
-
-    Args:
-        output: Folder of the results.
-        pictures: What is asked for.
-        write: Which of `writing.OUTPUTS`.
-
-    Raises:
-        InputError: Names the first such file.
-    """
+    """Refuse to replace outlines, masks and label maps that somebody has corrected."""
     from unet_keras.inference.writing import is_corrected
 
     # Before settings were noted, masks and label maps did not say what has written them.
